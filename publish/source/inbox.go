@@ -18,21 +18,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// An Inbox is a directory in which another program leaves packages while it is watched: a SOURCE that
-// is not finished. What is found in it may be half of what it will be, and says so.
+// An Inbox is a SOURCE directory into which another program writes packages while it is watched. Packages in
+// it may be incomplete.
 type Inbox struct {
 	root  *blob.Dir
 	rules Rules
 }
 
-// Rules say which packages of an inbox are published.
+// Rules decide which packages of an inbox are published.
 type Rules struct {
-	Selection Selection // of which Files are not looked at
+	Selection Selection // Files is ignored
 	Trust     buildcache.Trust
-	Signs     bool // what is not signed gets a signature when it is published
+	Signs     bool // unsigned packages are signed when they are published
 }
 
-// OpenInbox opens a directory. Nothing outside of it is ever read, whatever symbolic links say.
+// OpenInbox opens a directory. Files outside of it are never read, not even through symbolic links.
 func OpenInbox(dir string, rules Rules) (*Inbox, error) {
 	root, err := blob.OpenDir(dir)
 	if err != nil {
@@ -44,15 +44,15 @@ func OpenInbox(dir string, rules Rules) (*Inbox, error) {
 // Close releases the directory.
 func (in *Inbox) Close() error { return in.root.Close() }
 
-// An Arrival is the document of a package in an inbox, as its name and the file system tell.
+// An Arrival is the document of a package in an inbox, known by its name and its metadata in the file system.
 type Arrival struct {
 	File string // below the inbox
-	// Mark is another one when the file is another one, as far as the file system says.
+	// Mark changes when the file is replaced or changed, as far as its metadata tell.
 	Mark string
 }
 
-// Arrivals yields the documents in a directory below the inbox, "" being all of it. It goes
-// on after an error, which is about one directory.
+// Arrivals yields the documents in a directory below the inbox; "" is the whole inbox. An error concerns a
+// single directory, and Arrivals continues after it.
 func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, error] {
 	return func(yield func(Arrival, error) bool) {
 		if dir == "" {
@@ -61,7 +61,7 @@ func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, er
 		err := in.root.Walk(ctx, dir, func(full string, d fs.DirEntry, err error) error {
 			switch {
 			case errors.Is(err, fs.ErrNotExist):
-				return nil // gone since it was listed
+				return nil // removed after it was listed
 			case err != nil:
 				if !yield(Arrival{}, err) {
 					return fs.SkipAll
@@ -78,7 +78,7 @@ func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, er
 			}
 			info, err := d.Info()
 			if err == nil && !info.Mode().IsRegular() {
-				info, err = in.root.Stat(full) // Spack may have linked it
+				info, err = in.root.Stat(full) // Spack may have made a link
 			}
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil
@@ -94,7 +94,7 @@ func (in *Inbox) Arrivals(ctx context.Context, dir string) iter.Seq2[Arrival, er
 	}
 }
 
-// passedBy reports whether a directory holds no documents, although a mirror may hold it.
+// passedBy reports whether a directory of a mirror cannot hold documents, so that it is skipped.
 func passedBy(full string) bool {
 	parent, base := "", full
 	if i := strings.LastIndexByte(full, '/'); i >= 0 {
@@ -104,7 +104,7 @@ func passedBy(full string) bool {
 	return hidden || base == "sha256" && (parent == "blobs" || strings.HasSuffix(parent, "/blobs"))
 }
 
-// MayHold reports whether documents may be in a directory below an inbox, or in those below it.
+// MayHold reports whether a directory of an inbox, or one below it, may hold documents.
 func MayHold(dir string) bool { return !passedBy(dir) }
 
 func markOf(info fs.FileInfo) string {
@@ -118,7 +118,8 @@ func markOf(info fs.FileInfo) string {
 	return fmt.Sprintf("%d %d %d", info.Size(), info.ModTime().UnixNano(), inode)
 }
 
-// documentAt tells the directory of the mirror that a document is in, and its name there.
+// documentAt returns the directory of the mirror that holds a document, and the document's name in the
+// mirror.
 func documentAt(full string) (dir string, f buildcache.Layout, name string, ok bool) {
 	for at := 0; at <= len(full); {
 		for _, f := range buildcache.Layouts() {
@@ -135,12 +136,12 @@ func documentAt(full string) (dir string, f buildcache.Layout, name string, ok b
 	return "", nil, "", false
 }
 
-// An Arrived is a package that is there, as far as its document tells.
+// An Arrived is a package in an inbox whose document was read.
 type Arrived struct {
 	File   string // below the inbox
 	Digest blob.Digest
-	ID     string // for people
-	Bytes  int64  // of what the document points at, as far as that says
+	ID     string // readable name
+	Bytes  int64  // of the objects that the document points at, as far as known
 
 	pkg    *buildcache.Package
 	format buildcache.Layout
@@ -149,11 +150,10 @@ type Arrived struct {
 	specs  *spec.Reader
 }
 
-// signatureEnd is the last line of a signed document. Without it the document may still be
-// understood, but is not all there.
+// signatureEnd is the last line of a signed document. A document without it may be parsed, but is incomplete.
 const signatureEnd = "-----END PGP SIGNATURE-----"
 
-// Read reads the document of a package. One that cannot be understood may be half of itself.
+// Read reads the document of a package. A document that cannot be parsed may still be incomplete.
 func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
 	a, content, err := in.open(ctx, file)
 	if err != nil {
@@ -162,7 +162,7 @@ func (in *Inbox) Read(ctx context.Context, file string) (*Arrived, error) {
 	return a, in.understand(ctx, a, content)
 }
 
-// open reads a document, whatever it says.
+// open reads a document without parsing it.
 func (in *Inbox) open(ctx context.Context, file string) (*Arrived, []byte, error) {
 	dir, f, name, ok := documentAt(file)
 	if !ok {
@@ -204,10 +204,10 @@ func (in *Inbox) understand(ctx context.Context, a *Arrived, content []byte) err
 	return nil
 }
 
-// Check reads all that a document points at and returns nil if the package is complete and
-// will do. The document must be the one that was read before: arrival.ErrGone or arrival.ErrAnother if not. A
-// *arrival.RefusedError is the last word on it; with any other error the package may be on its way. read receives
-// how many bytes were read.
+// Check reads all objects that a document points at, and returns nil if the package is complete and
+// acceptable. The document must still have the digest was; otherwise the error is arrival.ErrGone or
+// arrival.ErrAnother. A *arrival.RefusedError is final. After any other error the package may still be
+// arriving. read receives the number of bytes read.
 func (in *Inbox) Check(ctx context.Context, file string, was blob.Digest, read func(int64)) error {
 	a, content, err := in.open(ctx, file)
 	if err != nil {
@@ -245,8 +245,8 @@ func refusedUnless(onItsWay bool, err error) error {
 	return &arrival.RefusedError{Reasons: []error{err}}
 }
 
-// onItsWay reports whether an error is what is seen of a file that is not there yet, or
-// is being written, or cannot be read for now.
+// onItsWay reports whether an error may be temporary: the file does not exist yet, is being written, or
+// cannot be read at the moment.
 func onItsWay(err error) bool {
 	var mismatch *blob.MismatchError
 	var path *fs.PathError
@@ -265,7 +265,7 @@ func (a *Arrived) checkBlob(ctx context.Context, b buildcache.Object, read func(
 	return blob.Check(ctx, b.Name, metered{content, read}, b.Digest)
 }
 
-// metered tells how much of a Source is read.
+// metered reports how many bytes of a Source are read.
 type metered struct {
 	blob.Source
 	read func(int64)
@@ -290,7 +290,7 @@ func (m meteredReader) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// named are the mirrors that documents are in, and what they are called there.
+// named returns the mirrors that hold documents, with the names of the documents in each.
 func (src *Source) named(documents []string) map[*Mirror][]string {
 	names := make(map[*Mirror][]string)
 	for _, full := range slices.Compact(slices.Sorted(slices.Values(documents))) {
@@ -305,7 +305,7 @@ func (src *Source) named(documents []string) map[*Mirror][]string {
 	return names
 }
 
-// mirrorAt is the mirror in a directory, which is made up if it was not known.
+// mirrorAt returns the mirror in a directory. It creates one if there is none yet.
 func (src *Source) mirrorAt(dir string, f buildcache.Layout) *Mirror {
 	for _, m := range src.Mirrors {
 		if m.Path == dir && m.Layout == f {

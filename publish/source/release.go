@@ -19,18 +19,18 @@ import (
 )
 
 // A ReleaseFile is a plain file that is published under its own name, such as
-// slurm-25.11-noble-amd64-software.tar.gz, after what belongs to it, so that a client
-// that sees the file can check it.
+// slurm-25.11-noble-amd64-software.tar.gz. Its companions are published first, so that a client that sees the
+// file can check it.
 type ReleaseFile struct {
-	Name       string              // below SOURCE, and below DESTINATION just the same
-	Companions []buildcache.Object // its signature (.asc) and its checksum (.sha256), where the source has them
+	Name       string              // below SOURCE and DESTINATION
+	Companions []buildcache.Object // its signature (.asc) and checksum (.sha256), if the source has them
 	buildcache.Object
 }
 
-// companions are the suffixes of what belongs to an artifact.
+// companions are the suffixes of the companions of a file.
 var companions = []string{".asc", ".sha256"}
 
-// findFiles finds the plain files that are selected.
+// findFiles finds the selected plain files.
 func (src *Source) findFiles(ctx context.Context, sel Selection) error {
 	t := &tree{root: src.root}
 	for _, pattern := range sel.Files {
@@ -69,7 +69,7 @@ func isCompanion(name string) bool {
 func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 	for _, f := range src.Files {
 		if f.Name == name {
-			return // two patterns match it
+			return // matched by two patterns
 		}
 	}
 	artifact, err := releaseObject(ctx, t, name, 0)
@@ -95,11 +95,11 @@ func (src *Source) addFile(ctx context.Context, t *tree, name string) {
 	src.Files = append(src.Files, f)
 }
 
-// maxCompanion is how large a companion may be: it is held in memory, and a signature of several keys has some
-// kilobytes.
+// maxCompanion is the maximum size of a companion in bytes. Companions are kept in memory, and a signature by
+// several keys has a few kilobytes.
 const maxCompanion = 64 << 10
 
-// releaseObject is a file of at most so many bytes; 0: of any size.
+// releaseObject returns a file as an object. most is its maximum size in bytes; 0: no limit.
 func releaseObject(ctx context.Context, t *tree, name string, most int64) (buildcache.Object, error) {
 	content, err := t.Content(name)
 	if err != nil {
@@ -127,7 +127,7 @@ func releaseType(name string) string {
 	return "application/octet-stream"
 }
 
-// checkSum compares an artifact with its .sha256, as sha256sum writes it.
+// checkSum compares a file with its .sha256, in the format of sha256sum.
 func checkSum(sum, artifact buildcache.Object) error {
 	text, err := blob.ReadAll(sum.Content)
 	if err != nil {
@@ -140,7 +140,8 @@ func checkSum(sum, artifact buildcache.Object) error {
 	return nil
 }
 
-// Unsigned are what is missing of a checksum and a signature; the latter, which is yet to be made, has no content.
+// Unsigned returns the companions that the source lacks. A signature has no content, because it is made
+// later.
 func (f *ReleaseFile) Unsigned() []buildcache.Object {
 	var add []buildcache.Object
 	if !f.has(".sha256") {
@@ -155,7 +156,8 @@ func (f *ReleaseFile) Unsigned() []buildcache.Object {
 // Signed reports whether the source has a signature of the file.
 func (f *ReleaseFile) Signed() bool { return f.has(".asc") }
 
-// Issuer is the key that the signature of the file says has made it or, where the source has none, the one that signs; zero: none.
+// Issuer returns the key that the file's signature names or, if the source has no signature, signs; zero:
+// none.
 func (f *ReleaseFile) Issuer(signs key.Issuer) key.Issuer {
 	for _, o := range f.Companions {
 		if signature, err := blob.ReadAll(o.Content); err == nil && o.Name == f.Name+".asc" {
@@ -170,7 +172,8 @@ func (f *ReleaseFile) has(suffix string) bool {
 	return slices.ContainsFunc(f.Companions, func(o buildcache.Object) bool { return o.Name == f.Name+suffix })
 }
 
-// Without returns the file without its signature, unless the key has made that, and the key that the signature names.
+// Without returns the file without its signature, and the key that the signature names. A signature by public
+// is kept.
 func (f *ReleaseFile) Without(public *key.Public) (without *ReleaseFile, was key.Issuer) {
 	left := *f
 	left.Companions = slices.DeleteFunc(slices.Clone(f.Companions), func(o buildcache.Object) bool {
@@ -187,8 +190,8 @@ func (f *ReleaseFile) Without(public *key.Public) (without *ReleaseFile, was key
 	return &left, was
 }
 
-// Outdated says of a file that replaces another one that the mirror holds a signature or checksum of that, which none of the source, nor any of more,
-// replaces; empty: there is none.
+// Outdated returns why a file must not replace an earlier one: the mirror holds a signature or checksum of
+// the earlier file that is replaced neither by the source nor by more. It is empty if there is none.
 func (f *ReleaseFile) Outdated(ctx context.Context, l mirror.Lister, more []buildcache.Object) (string, error) {
 	brought := slices.Concat(f.Companions, more)
 	for _, suffix := range companions {
@@ -206,11 +209,12 @@ func (f *ReleaseFile) Outdated(ctx context.Context, l mirror.Lister, more []buil
 	return "", nil
 }
 
-// ErrNotChecked: there is a signature, and the keys that are at hand do not tell whether it is good.
+// ErrNotChecked means that a signature cannot be checked with the available keys.
 var ErrNotChecked = errors.New("its signature was not checked")
 
-// CheckSignature checks the detached signature of a file, which must be there if signatures are required and none is about to be
-// made. Without trusted keys it is checked by those that are at hand, of whomever they are.
+// CheckSignature checks the detached signature of a file. If signatures are required, the file must have one,
+// unless signing is set. Without trusted keys, the available keys atHand are used, although they need not be
+// trusted.
 func (f *ReleaseFile) CheckSignature(trust buildcache.Trust, atHand *key.Ring, signing bool) error {
 	i := slices.IndexFunc(f.Companions, func(o buildcache.Object) bool { return strings.HasSuffix(o.Name, ".asc") })
 	if i < 0 {

@@ -15,22 +15,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Selection says which packages of the source are meant.
+// A Selection selects packages of the source.
 type Selection struct {
-	// Include and Exclude hold patterns: a name (slurm), a name and a version
-	// (slurm@25.*), or a slash and the beginning of a hash (/hyibvwk). Names and versions
-	// may hold *, ? and [...]. @FILE stands for every package of a lock file. No Include
-	// pattern at all includes everything.
+	// Include and Exclude hold patterns: a name (slurm), a name and a version (slurm@25.*), or a slash and
+	// the beginning of a hash (/hyibvwk). Names and versions may contain *, ? and [...]. @FILE stands for
+	// every package of a lock file. Without an Include pattern, everything is included.
 	Include, Exclude []string
 	// Locks are the lock files of the patterns @FILE, by FILE: see ReadLocks.
 	Locks map[string]*lockfile.Lock
-	// Documents are the documents, below SOURCE, of the packages that are meant, by their
-	// names: nothing else is looked for. Nil: all that are there.
+	// Documents are the names, below SOURCE, of the documents to read. No other documents are searched. Nil:
+	// all documents.
 	Documents []string
-	// OS and Target are patterns of which one must match what a package was built for:
-	// ubuntu22.04, x86_64*. A package that matches none is refused, not left out.
+	// OS and Target are patterns such as ubuntu22.04 and x86_64*. One of each must match what a package was
+	// built for. A package that matches none is refused, not left out.
 	OS, Target []string
-	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
+	// Layout selects mirrors of layout v3 or v2. Empty: both.
 	Layout string
 	// NoKeys leaves out the public keys of the source.
 	NoKeys bool
@@ -39,7 +38,7 @@ type Selection struct {
 	Files []string
 }
 
-// Validate returns all that is wrong with a selection, as errors of package field.
+// Validate returns everything that is wrong with a selection, as errors of package field.
 func (s Selection) Validate() error {
 	var wrong []error
 	each := func(setting string, patterns []string, check func(string) error) {
@@ -106,7 +105,7 @@ func (s *Selection) ReadLocks(read func(name string) ([]byte, error)) error {
 	return nil
 }
 
-// reportLacking warns of packages that a lock file was made for and that SOURCE does not have.
+// reportLacking warns about root packages of a lock file that SOURCE does not have.
 func (src *Source) reportLacking(sel Selection) {
 	has := make(map[spec.Hash]bool)
 	for _, m := range src.Mirrors {
@@ -131,16 +130,17 @@ func (src *Source) reportLacking(sel Selection) {
 	}
 }
 
-// match takes note of the patterns that match a package.
+// match records the patterns that match a package.
 func (src *Source) match(sel Selection, p *buildcache.Package) {
 	src.idle = slices.DeleteFunc(src.idle, func(pattern string) bool { return sel.matches([]string{pattern}, p) })
 }
 
-// reportIdle warns of patterns that match no package of SOURCE, which has packages of these names: a misspelt one excludes nothing.
+// reportIdle warns about patterns that match no package, since a misspelt pattern excludes nothing. names are
+// the package names in SOURCE.
 func (src *Source) reportIdle(names []string) {
 	for _, p := range src.idle {
 		if strings.HasPrefix(p, "@") {
-			continue // reportLacking names what is not there
+			continue // reportLacking names the missing packages
 		}
 		name, _, _ := strings.Cut(p, "@")
 		meant := ""
@@ -184,16 +184,16 @@ func (s Selection) matches(patterns []string, p *buildcache.Package) bool {
 	return false
 }
 
-// match is path.Match, but for * and ?, which match a slash as well: versions may hold one.
+// match is like path.Match, but * and ? also match a slash, since versions may contain one.
 func match(pattern, s string) bool {
 	ok, _ := path.Match(unslashed.Replace(pattern), unslashed.Replace(s))
 	return ok
 }
 
-// unslashed replaces the slash, which path.Match treats specially, by a character that no name has.
+// unslashed replaces the slash, which path.Match treats specially, by a character that no name contains.
 var unslashed = strings.NewReplacer("/", "\x00")
 
-// Mismatch says why a package was not built for what is expected; empty if it was.
+// Mismatch returns how a package differs from the expected OS or target; empty if it matches.
 func (s Selection) Mismatch(p *buildcache.Package) string {
 	root := p.Spec.Root()
 	if reason := mismatch("os", root.OS, s.OS); reason != "" {

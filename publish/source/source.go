@@ -1,9 +1,9 @@
-// Package source reads a SOURCE directory: a mirror, or a tree of mirrors, with the packages, the public keys and
-// the release files in it.
+// Package source reads a SOURCE directory: a mirror or a tree of mirrors, with packages, public keys and
+// release files.
 //
-// Open reads a finished directory once; what is wrong with single files is in the Findings, and the other files are
-// read all the same. An Inbox is a directory into which packages are being written. Nothing outside of the directory is
-// ever opened, whatever symbolic links say.
+// Open reads a finished directory once. Errors in single files are in the Findings, and the other files are
+// still read. An Inbox is a directory into which packages are being written. Files outside of the directory
+// are never opened, not even through symbolic links.
 package source
 
 import (
@@ -26,7 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// A Source is the directory that is published: a mirror, or a tree of mirrors.
+// A Source is the directory to publish: a mirror or a tree of mirrors.
 type Source struct {
 	Mirrors  []*Mirror
 	Files    []*ReleaseFile
@@ -37,37 +37,37 @@ type Source struct {
 	idle  []string // patterns of the selection that have matched no package yet
 }
 
-// A Mirror is one mirror in the source. A directory that holds both layouts is two.
+// A Mirror is one mirror in the source. A directory with both layouts counts as two mirrors.
 type Mirror struct {
-	Path     string // below SOURCE, and below DESTINATION just the same; empty for SOURCE itself
+	Path     string // below SOURCE and DESTINATION; empty for SOURCE itself
 	Layout   buildcache.Layout
 	Packages []*buildcache.Package
 	Keys     []Key
 
-	// Refused are packages that cannot be published, as far as their names tell which
-	// they are, and why. What depends on them cannot be published either.
+	// Refused are packages that cannot be published, with the reason. They may be known only by their names.
+	// Packages that depend on them cannot be published either.
 	Refused map[*buildcache.Package]string
 
 	// Views are the named indices that the source has.
 	Views []View
 
-	// There are packages that are selected and that the destination offers already, by their names: they were not
-	// read. A directory has none.
+	// There are selected packages that the destination already offers. They were not read and are known only
+	// by their names. In a directory there are none.
 	There []*buildcache.Package
 
 	files Files
-	tree  *tree // the same, where they are a directory
+	tree  *tree // same as files if they are a directory
 	specs *spec.Reader
 }
 
-// Files are where the documents and the content of a mirror are read.
+// Files reads the documents and the content of a mirror.
 type Files interface {
 	mirror.Reader
-	// Content returns what is under a name now. It fails with mirror.ErrNotExist if that is nothing.
+	// Content returns the current content of a name. The error is mirror.ErrNotExist if there is none.
 	Content(name string) (blob.Source, error)
 }
 
-// NewMirror returns a mirror without packages, which are read from files by the caller.
+// NewMirror returns a mirror without packages. The caller reads them from files.
 func NewMirror(l buildcache.Layout, files Files, specs *spec.Reader) *Mirror {
 	return &Mirror{Layout: l, Refused: make(map[*buildcache.Package]string), files: files, specs: specs}
 }
@@ -80,10 +80,10 @@ func (src *Source) newMirror(dir string, l buildcache.Layout) *Mirror {
 	return m
 }
 
-// File is the path, below SOURCE, of what has a name in the mirror.
+// File returns the path, below SOURCE, of an object of the mirror.
 func (m *Mirror) File(name string) string { return path.Join(m.Path, name) }
 
-// Content returns the file of a name as it is now.
+// Content returns the current file of a name.
 func (m *Mirror) Content(name string) (blob.Source, error) { return m.files.Content(name) }
 
 // ReadSpec completes p.Spec: see buildcache.Layout.
@@ -91,10 +91,10 @@ func (m *Mirror) ReadSpec(ctx context.Context, p *buildcache.Package) error {
 	return m.Layout.ReadSpec(ctx, m.files, p, m.specs)
 }
 
-// maxSourceSpecs is how many bytes the specs of a SOURCE may take in memory: those of 200,000 packages.
+// maxSourceSpecs limits the bytes that the specs of a SOURCE take in memory: enough for 200,000 packages.
 const maxSourceSpecs = 256 << 20
 
-// A Key is a public key and the objects that make it known, in their order.
+// A Key is a public key with the objects that publish it, in the order in which they are stored.
 type Key struct {
 	Fingerprint key.Fingerprint
 	Objects     []buildcache.Object // the first one holds the key itself
@@ -102,7 +102,7 @@ type Key struct {
 	Public *key.Public
 }
 
-// WithKey returns keys with one more, or with what it says more than a copy that is among them.
+// WithKey returns keys with public added. If keys already has a copy of it, the two are merged.
 func WithKey(keys []Key, l buildcache.Layout, public *key.Public) ([]Key, error) {
 	keys = slices.Clone(keys)
 	i := slices.IndexFunc(keys, func(k Key) bool { return k.Fingerprint == public.Fingerprint() })
@@ -118,10 +118,11 @@ func WithKey(keys []Key, l buildcache.Layout, public *key.Public) ([]Key, error)
 	return keys, err
 }
 
-// Name is the name under which clients find a key.
+// Name returns the name under which clients find the key.
 func (k Key) Name() string { return k.Objects[len(k.Objects)-1].Name }
 
-// Names are those under which a destination may hold what packages of the mirror consist of, and what makes them known.
+// Names returns the names under which a destination may hold the objects of packages, the mirror's keys and
+// its marker.
 func (m *Mirror) Names(packages []*buildcache.Package) []string {
 	var names []string
 	for _, p := range packages {
@@ -134,7 +135,7 @@ func (m *Mirror) Names(packages []*buildcache.Package) []string {
 		}
 	}
 	for _, p := range m.There {
-		names = append(names, p.File) // so that what the index lacks beside it is healed
+		names = append(names, p.File) // so that other packages that the index lacks there are healed
 	}
 	for _, k := range m.Keys {
 		for _, o := range k.Objects {
@@ -150,8 +151,8 @@ func (m *Mirror) Names(packages []*buildcache.Package) []string {
 // ErrNothing is wrapped by errors about SOURCE as a whole.
 var ErrNothing = errors.New("nothing to publish")
 
-// Open finds the mirrors in a directory and reads the documents of the packages that
-// are selected. What is wrong with single files is in the Source's Findings.
+// Open finds the mirrors in a directory and reads the documents of the selected packages. Errors in single
+// files are in the Source's Findings.
 func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 	root, err := blob.OpenDir(dir)
 	if err != nil {
@@ -163,7 +164,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 		root.Close()
 		return nil, err
 	}
-	if sel.Documents == nil { // else most of what patterns match is not looked at
+	if sel.Documents == nil { // otherwise most packages are not read, and patterns may match them
 		src.idle = slices.Concat(sel.Include, sel.Exclude)
 	}
 	for _, m := range src.Mirrors {
@@ -187,7 +188,7 @@ func Open(ctx context.Context, dir string, sel Selection) (*Source, error) {
 	return src, nil
 }
 
-// look finds the mirrors, and the names of the documents in each.
+// look finds the mirrors and the names of the documents in each.
 func (src *Source) look(ctx context.Context, sel Selection) (map[*Mirror][]string, error) {
 	if sel.Documents != nil {
 		return src.named(sel.Documents), nil
@@ -209,7 +210,7 @@ func (src *Source) look(ctx context.Context, sel Selection) (map[*Mirror][]strin
 // Close releases the directory.
 func (src *Source) Close() error {
 	if src.root == nil {
-		return nil // it is no directory
+		return nil // not a directory
 	}
 	return src.root.Close()
 }
@@ -279,7 +280,7 @@ func (src *Source) report(s buildcache.Severity, file, reason string) {
 
 // read reads documents of a mirror.
 func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Selection) error {
-	var mu sync.Mutex // guards m and src.Findings while one document's result is kept
+	var mu sync.Mutex // guards m and src.Findings while the result of one document is recorded
 	err := parallel.Each(ctx, runtime.GOMAXPROCS(0), names, func(ctx context.Context, name string) error {
 		p, reason := m.readDocument(ctx, name)
 		mu.Lock()
@@ -288,7 +289,7 @@ func (src *Source) read(ctx context.Context, m *Mirror, names []string, sel Sele
 		src.match(sel, p)
 		switch {
 		case !sel.picks(p):
-		case ok: // in SOURCE, which is a mirror itself
+		case ok: // withdrawn in SOURCE, which is itself a mirror
 			src.report(buildcache.Warning, m.tree.path(name), "not published: in SOURCE "+withdrawn.Error())
 		case reason != nil:
 			src.refuse(m, p, reason.Error())
@@ -320,7 +321,8 @@ func (src *Source) refuse(m *Mirror, p *buildcache.Package, reason string) {
 	}
 }
 
-// readDocument returns what the name alone tells where the document cannot be read.
+// readDocument reads the document of a package. If it cannot be read, the returned package holds only what
+// the name tells.
 func (m *Mirror) readDocument(ctx context.Context, name string) (*buildcache.Package, error) {
 	id, _ := m.Layout.ParsePackageName(name)
 	named := &buildcache.Package{File: name, SpecName: id}
@@ -336,16 +338,15 @@ func (m *Mirror) readDocument(ctx context.Context, name string) (*buildcache.Pac
 	return p, nil
 }
 
-// trueVersion takes the version of a package from its spec if the document's name may hide it: in names, _ replaces
-// other characters, such as the slash of git.feature/x=1.2. A spec that cannot be read is reported later.
+// trueVersion reads the version of a package from its spec if the document's name may not show it: in names,
+// _ replaces other characters, such as the slash of git.feature/x=1.2. An unreadable spec is reported later.
 func trueVersion(ctx context.Context, p *buildcache.Package, f buildcache.Layout, t *tree, specs *spec.Reader) {
 	if strings.Contains(p.Version, "_") {
 		_ = f.ReadSpec(ctx, t, p, specs)
 	}
 }
 
-// documents lists the names of a mirror's package documents, and reports what only looks
-// like one.
+// documents lists the names of a mirror's package documents, and reports files that only look like documents.
 func (src *Source) documents(ctx context.Context, m *Mirror) ([]string, error) {
 	dir, _ := m.Layout.Directories()
 	var names []string
@@ -395,7 +396,7 @@ func (src *Source) readKeys(ctx context.Context, m *Mirror) error {
 	}
 	for _, e := range entries {
 		f, ok := m.Layout.ParseKeyName(dir + e.Name())
-		if !ok || sizes[m.Layout.RetiredKeyName(f)] > 0 { // retired keys are not offered, there or elsewhere
+		if !ok || sizes[m.Layout.RetiredKeyName(f)] > 0 { // retired keys are never offered
 			continue
 		}
 		objects, err := m.Layout.ReadKey(ctx, m.tree, f)
@@ -413,11 +414,11 @@ func (src *Source) readKeys(ctx context.Context, m *Mirror) error {
 	return ctx.Err()
 }
 
-// A NotSelectedError says that a source has packages, none of which is selected. It matches ErrNothing.
+// A NotSelectedError means that a source has packages but none is selected. It matches ErrNothing.
 type NotSelectedError struct {
 	Dir              string
 	Include, Exclude []string
-	Names            []string // of the packages that there are, as far as names of documents tell
+	Names            []string // of the existing packages, as far as names of documents tell
 }
 
 func (e *NotSelectedError) Error() string {
@@ -427,7 +428,7 @@ func (e *NotSelectedError) Error() string {
 // Is makes errors.Is(err, ErrNothing) hold.
 func (e *NotSelectedError) Is(target error) bool { return target == ErrNothing }
 
-// packageNames returns the names of packages that documents of layout v3 are below.
+// packageNames returns the package names in the directories of documents of layout v3.
 func packageNames(documents map[*Mirror][]string) []string {
 	var names []string
 	for _, of := range documents {

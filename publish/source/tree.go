@@ -13,8 +13,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A tree is a directory below SOURCE, read as a mirror. Nothing outside of root is ever
-// opened, whatever symbolic links say.
+// A tree is a directory below SOURCE, read as a mirror. Files outside of root are never opened, not even
+// through symbolic links.
 type tree struct {
 	root *blob.Dir
 	dir  string // below root, slash-separated; empty for root itself
@@ -22,7 +22,7 @@ type tree struct {
 
 func (t *tree) path(name string) string { return path.Join(t.dir, name) }
 
-// Content is the file name as it is now.
+// Content returns the current file of a name.
 func (t *tree) Content(name string) (blob.Source, error) {
 	info, err := t.root.Stat(t.path(name))
 	switch {
@@ -78,7 +78,7 @@ func (t *tree) Stat(_ context.Context, name string) (mirror.Info, error) {
 	return mirror.Info{Name: name, Size: src.Size()}, nil
 }
 
-// entries lists a directory; one that is not there is empty.
+// entries lists a directory. A missing directory is empty.
 func (t *tree) entries(name string) ([]fs.DirEntry, error) {
 	list, err := fs.ReadDir(t.root.FS(), t.rel(name))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +92,7 @@ func (t *tree) isDir(name string) bool {
 	return err == nil && info.IsDir()
 }
 
-// rel is path in the form that package fs wants.
+// rel is path in the form that package fs requires.
 func (t *tree) rel(name string) string {
 	if p := t.path(name); p != "" {
 		return p

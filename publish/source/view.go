@@ -16,11 +16,11 @@ import (
 // A View is a named index: a selection of the packages of a mirror.
 type View struct {
 	Name string
-	// Offers are the packages that it offers, with the names that their documents may have.
+	// Offers are the packages that it offers, with the possible names of their documents.
 	Offers map[spec.Hash][]string
 }
 
-// newView returns the view of a name that offers what indices do.
+// newView returns a view that offers the packages of indices.
 func newView(l buildcache.Layout, name string, x *indices.Set) View {
 	v := View{Name: name, Offers: make(map[spec.Hash][]string)}
 	for g, part := range x.ByGeneration() {
@@ -38,7 +38,7 @@ func newView(l buildcache.Layout, name string, x *indices.Set) View {
 	return v
 }
 
-// readViews reads the views of a mirror. One that cannot be read is reported and left out.
+// readViews reads the views of a mirror. An unreadable view is reported and left out.
 func (src *Source) readViews(ctx context.Context, m *Mirror) error {
 	return src.root.Walk(ctx, m.tree.rel(strings.TrimSuffix(m.Layout.Pointers(), "/")), func(full string, d fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {

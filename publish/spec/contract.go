@@ -12,37 +12,37 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The contract with Spack's readers: what a node must look like so that Spack.from_dict and the reader
-// of an index take it. It follows lib/spack/spack/spec.py (SpecfileReaderBase.from_node_dict and the
-// classes derived from it), database.py, variant.py and deptypes.py of Spack 0.23, 1.0 and 1.2;
-// docs/contract.md has it as a table. Values of a type that Spack never writes in a place are
-// refused even if some readers accept them.
+// The contract with Spack's readers: what a node must look like so that Spack.from_dict and the reader of an
+// index accept it. It follows lib/spack/spack/spec.py (SpecfileReaderBase.from_node_dict and the classes
+// derived from it), database.py, variant.py and deptypes.py of Spack 0.23, 1.0 and 1.2; docs/contract.md has
+// it as a table. Values of a type that Spack never writes for a member are refused even if some readers
+// accept them.
 
-// Contract is the revision of these rules. It changes with a rule: an index that was written under an older revision is
-// checked before the next merge.
+// Contract is the revision of these rules. It increases when a rule changes: an index written under an older
+// revision is checked before the next merge.
 const Contract = 1
 
-// A dialect is how a node is written and which readers it must satisfy.
+// A dialect says in which format a node is written and which readers must accept it.
 type dialect struct {
 	written int // format of the document that holds the node
-	index   int // format of the nodes of the index that it goes into
+	index   int // format of the nodes of the target index
 }
 
-// Limits of the Python that reads an index. An integer of more digits is a ValueError (Python 3.11,
-// sys.int_info.default_max_str_digits). Deeper nesting is a RecursionError: the JSON reader takes 1,000 levels, and
-// Spack's update-index, which copies nodes level by level, fails at 600 and takes 400.
+// Limits of the Python that reads an index. An integer with more digits causes a ValueError (Python 3.11,
+// sys.int_info.default_max_str_digits). Deeper nesting causes a RecursionError: the JSON reader accepts 1,000
+// levels. Spack's update-index, which copies nodes level by level, accepts 400 and fails at 600.
 const (
 	maxDigits = 4300
 	maxDepth  = 420
 )
 
-// A ContractError says why Spack's reader cannot read a node, and so an index that holds it.
+// A ContractError says why Spack's reader cannot read a node, and therefore an index with this node.
 type ContractError struct {
 	Node   string // name of the node; empty if it has none
-	Member string // such as dependencies[0].parameters.virtuals
-	Reason string // such as "is missing"
-	// Spack is what Spack's reader says, or empty where some reader takes the value
-	// although Spack never writes one like it.
+	Member string // for example dependencies[0].parameters.virtuals
+	Reason string // for example "is missing"
+	// Spack is the error of Spack's reader. It is empty if some reader accepts the value although Spack never
+	// writes such a value.
 	Spack string
 }
 
@@ -58,11 +58,11 @@ func (e *ContractError) Error() string {
 	return fmt.Sprintf("%s: %s %s: %s", subject, e.Member, e.Reason, consequence)
 }
 
-// broken and unusual are errors about the member that is being read.
+// broken and unusual return errors about the member that is being read.
 func broken(reason, spack string) error { return &ContractError{Reason: reason, Spack: spack} }
 func unusual(reason string) error       { return &ContractError{Reason: reason} }
 
-// listOfStrings refuses anything but a list of strings. Readers iterate over some of the rest.
+// listOfStrings refuses anything but a list of strings. Spack's readers iterate over some other values.
 func listOfStrings(v jsontext.Value) error {
 	if _, ok := texts(v); ok {
 		return nil
@@ -94,7 +94,7 @@ func within(member string, err error) error {
 	return err
 }
 
-// CheckJSON refuses valid JSON that Python does not read: large integers and deep nesting.
+// CheckJSON refuses valid JSON that Python cannot read: large integers and deep nesting.
 func CheckJSON(text []byte) error {
 	depth := 0
 	for i := 0; i < len(text); i++ {
@@ -125,13 +125,13 @@ func CheckJSON(text []byte) error {
 	return nil
 }
 
-// An edge is a dependency of a node, as far as the reader joins edges of one name.
+// An edge is a dependency of a node, with the parts by which the reader joins edges of one name.
 type edge struct {
 	hash  Hash
 	types deptypes
 }
 
-// deptypes are a set of Spack's dependency types.
+// deptypes is a set of Spack's dependency types.
 type deptypes uint8
 
 const (
@@ -143,8 +143,8 @@ const (
 
 var deptypeNames = map[string]deptypes{"build": build, "link": link, "run": run, "test": test}
 
-// compatible is Spack's function of that name (deptypes.py): whether two edges may lead to packages of
-// one name.
+// compatible reports whether two edges may lead to packages of one name, like Spack's function of that name
+// (deptypes.py).
 func (a deptypes) compatible(b deptypes) bool {
 	return a&b == 0 && (a&(link|run) == 0 || b&(link|run) == 0)
 }
@@ -162,8 +162,8 @@ func (n *Node) fits(nodes map[Hash]*Node) error {
 	return n.CheckEdges(func(h Hash) string { return nodes[h].Name })
 }
 
-// CheckEdges refuses dependencies on packages of one name that exclude each other. nameOf returns the
-// name of the package with a hash, or "" where it is not known: Spack joins only edges of one name.
+// CheckEdges refuses dependencies on packages of one name that exclude each other. nameOf returns the name of
+// the package with a hash, or "" if it is not known. Spack joins only edges of one name.
 func (n *Node) CheckEdges(nameOf func(Hash) string) error {
 	if len(n.edges) < 2 {
 		return nil
@@ -266,7 +266,8 @@ func checkExternal(v jsontext.Value) (external bool, err error) {
 	return true, nil
 }
 
-// The compiler of a node of Format4, which Spack 1.x makes a spec of (spec_parser.py, IDENTIFIER and VERSION).
+// The compiler of a node of Format4, which Spack 1.x parses as a spec (spec_parser.py, IDENTIFIER and
+// VERSION).
 var (
 	compilerName    = `[A-Za-z0-9_][A-Za-z0-9_-]*(?:\.[A-Za-z0-9_][A-Za-z0-9_-]*)*`
 	compilerVersion = `[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9_])?`
@@ -309,7 +310,7 @@ func checkCompiler(v jsontext.Value) error {
 	return nil
 }
 
-// checkAnnotations checks what Spack notes of a node.
+// checkAnnotations checks the annotations of a node.
 func checkAnnotations(v jsontext.Value) error {
 	if v.Kind() != '{' {
 		return broken("is no object", "TypeError")
@@ -334,9 +335,9 @@ func checkAnnotations(v jsontext.Value) error {
 	return err
 }
 
-// Readable reports whether text can stand in the name of an object, in a message and in a log as it is:
-// it is UTF-8 and has no control characters, nor others that nobody sees or that change how the rest
-// is read, such as line separators and marks that turn the direction of writing.
+// Readable reports whether text can be used unescaped in object names, messages and logs: it is UTF-8 and has
+// no control characters, no invisible characters, and no characters that change how other text is displayed,
+// such as line separators and marks for the writing direction.
 func Readable(text string) bool {
 	return utf8.ValidString(text) && !strings.ContainsFunc(text, func(c rune) bool {
 		return unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp)

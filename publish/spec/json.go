@@ -7,8 +7,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// eachMember calls do for every member of an object; the value is valid until do returns. A name that
-// stands twice is an error.
+// eachMember calls do for every member of an object. The value is valid until do returns. A duplicate name is
+// an error.
 func eachMember(object jsontext.Value, do func(name string, value jsontext.Value) error) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(object))
 	if _, err := dec.ReadToken(); err != nil {
@@ -32,7 +32,7 @@ func eachMember(object jsontext.Value, do func(name string, value jsontext.Value
 	return err
 }
 
-// eachElement calls do for every element of an array; the value is valid until do returns.
+// eachElement calls do for every element of an array. The value is valid until do returns.
 func eachElement(array jsontext.Value, do func(i int, value jsontext.Value) error) error {
 	dec := jsontext.NewDecoder(bytes.NewBuffer(array))
 	if _, err := dec.ReadToken(); err != nil {
@@ -51,7 +51,7 @@ func eachElement(array jsontext.Value, do func(i int, value jsontext.Value) erro
 	return err
 }
 
-// text is the value of a JSON string.
+// text returns the value of a JSON string.
 func text(v jsontext.Value) (string, bool) {
 	if v.Kind() != '"' {
 		return "", false
@@ -60,7 +60,7 @@ func text(v jsontext.Value) (string, bool) {
 	return string(s), err == nil
 }
 
-// texts are the values of a JSON array of strings.
+// texts returns the values of a JSON array of strings.
 func texts(v jsontext.Value) (values []string, ok bool) {
 	if v.Kind() != '[' {
 		return nil, false

@@ -8,8 +8,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// ParseNode reads one node as it stands in an index whose nodes have the format, without its Record.
-// The error is a *ContractError where Spack's reader would fail.
+// ParseNode reads one node from an index whose nodes have the format. It does not set Record. The error is a
+// *ContractError if Spack's reader would fail.
 func ParseNode(raw jsontext.Value, format int) (*Node, error) {
 	if err := CheckJSON(raw); err != nil {
 		return nil, err
@@ -17,7 +17,7 @@ func ParseNode(raw jsontext.Value, format int) (*Node, error) {
 	return readNode(raw, dialect{written: format, index: format})
 }
 
-// Needs returns the packages that must be installed with a package: the dependencies by link and run, each once.
+// Needs returns the packages that must be installed with a package: its link and run dependencies, each once.
 func (n *Node) Needs() []Hash {
 	var needs []Hash
 	for _, e := range n.edges {
@@ -44,14 +44,14 @@ func readNode(raw jsontext.Value, d dialect) (*Node, error) {
 	return r.node, nil
 }
 
-// A nodeReader reads one node and holds it against the contract.
+// A nodeReader reads one node and checks it against the contract.
 type nodeReader struct {
 	dialect
 	node *Node
 
 	seen       []string // names of the members so far
 	parameters jsontext.Value
-	patched    bool // it has patches
+	patched    bool // the node has patches
 }
 
 func (r *nodeReader) read(raw jsontext.Value) error {
@@ -81,7 +81,7 @@ func (r *nodeReader) read(raw jsontext.Value) error {
 
 func (r *nodeReader) has(member string) bool { return slices.Contains(r.seen, member) }
 
-// member reads one member. Those that no reader knows may hold anything.
+// member reads one member. Members that no reader knows may have any value.
 func (r *nodeReader) member(name string, v jsontext.Value) (err error) {
 	n := r.node
 	switch name {
@@ -104,7 +104,7 @@ func (r *nodeReader) member(name string, v jsontext.Value) (err error) {
 	case "arch":
 		err = r.arch(v)
 	case "parameters":
-		r.parameters = v.Clone() // checked when it is known whether there are patches
+		r.parameters = v.Clone() // checked later, when it is known whether there are patches
 	case "propagate", "abstract":
 		err = listOfStrings(v)
 	case "external":
@@ -134,7 +134,7 @@ func (r *nodeReader) member(name string, v jsontext.Value) (err error) {
 	return err
 }
 
-// shownText reads a string that people are shown.
+// shownText reads a string that is displayed to users.
 func shownText(v jsontext.Value) (string, error) {
 	s, ok := text(v)
 	if !ok {
@@ -193,7 +193,7 @@ func (r *nodeReader) arch(v jsontext.Value) error {
 	return nil
 }
 
-// targetName: a target is a name, or, for one that archspec does not know, an object with a name.
+// targetName reads a target. It is a name or, if archspec does not know it, an object with a name.
 func targetName(v jsontext.Value) (string, error) {
 	if v.Kind() != '{' {
 		return shownText(v)

@@ -8,16 +8,16 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxRecord is how many bytes a node may have. Spack's nodes have 1 to 3 KB, those of externals with many
-// attributes some tens of KB, and one with 1,900 dependencies 256 KB.
+// maxRecord is the maximum size of a node in bytes. Spack's nodes have 1 to 3 KB, externals with many
+// attributes some tens of KB, and a node with 1,900 dependencies has 256 KB.
 const maxRecord = 1 << 20
 
-// A Reader reads the specs of one run. Packages of a mirror share most of their dependencies, so a
-// node of several specs is checked and kept once. Its methods may be called concurrently.
+// A Reader reads the specs of one run. Packages of a mirror share most of their dependencies, so a node of
+// several specs is checked and stored once. Its methods may be called concurrently.
 type Reader struct {
 	limit int64
 
-	mu    sync.Mutex // guards what follows, and is not held while a node is read
+	mu    sync.Mutex // guards the fields below, and is not held while a node is read
 	nodes map[nodeKey]*Node
 	held  int64 // bytes of the records in nodes
 }
@@ -28,12 +28,12 @@ type nodeKey struct {
 	dialect dialect
 }
 
-// NewReader returns a Reader whose nodes take at most limit bytes together. 0 means no limit.
+// NewReader returns a Reader whose nodes take at most limit bytes in total. 0 means no limit.
 func NewReader(limit int64) *Reader {
 	return &Reader{limit: limit, nodes: make(map[nodeKey]*Node)}
 }
 
-// A SizeError says that the specs of a run are too large together.
+// A SizeError means that the specs of a run are too large in total.
 type SizeError struct{ Limit int64 }
 
 func (e *SizeError) Error() string {

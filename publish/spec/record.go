@@ -10,7 +10,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// recordOf returns a node as it stands in an index.
+// recordOf returns a node in the form that an index has.
 func recordOf(raw jsontext.Value, d dialect) ([]byte, error) {
 	r, err := Normalize(raw)
 	if err == nil && d.written == Format4 && d.index != Format4 {
@@ -19,8 +19,8 @@ func recordOf(raw jsontext.Value, d dialect) ([]byte, error) {
 	return r, err
 }
 
-// Normalize copies a node compactly and leaves out dependencies[].parameters.direct,
-// which Spack's update-index drops and its migrate keeps.
+// Normalize returns a compact copy of a node without dependencies[].parameters.direct, which Spack's
+// update-index drops and its migrate keeps.
 func Normalize(raw jsontext.Value) ([]byte, error) {
 	compact := raw.Clone()
 	if err := compact.Compact(); err != nil {
@@ -70,9 +70,9 @@ func isEdgeDirect(pointer string) bool {
 	return member == "parameters/direct"
 }
 
-// upgrade turns a record of Format4 into one of Format5 as Spack does when it reads
-// it (spack 1.2, spec.py): the compiler, since then a dependency, becomes an annotation. Annotations
-// that the node has already say what its compiler is.
+// upgrade converts a record of Format4 to Format5 as Spack does when it reads it (spack 1.2, spec.py): the
+// compiler, which is a dependency in Format5, becomes an annotation. If the node already has annotations,
+// they name its compiler.
 func upgrade(record []byte) ([]byte, error) {
 	var n struct {
 		Annotations jsontext.Value `json:"annotations"`
@@ -121,7 +121,7 @@ type compiler struct {
 	Version string `json:"version"`
 }
 
-// annotationsOf are those that Spack gives to a node of Format4 with a compiler.
+// annotationsOf returns the annotations that Spack adds to a node of Format4 with a compiler.
 func annotationsOf(c *compiler) string {
 	if c == nil {
 		return `{"original_specfile_version":4}`

@@ -1,10 +1,10 @@
-// Package spec reads concrete Spack specs: a package and everything that it depends on.
+// Package spec reads concrete Spack specs: a package with all its dependencies.
 //
-// A spec is accepted only if the readers of Spack accept it (contract.go), because one node
-// that a reader cannot read hides every package of the mirror whose index holds it.
+// A spec is accepted only if the readers of Spack accept it (contract.go): a single unreadable node in an
+// index hides all packages of the mirror.
 //
-// Only what publishing needs is decoded. A node's own JSON is carried along
-// verbatim, because an index must repeat it exactly, whatever a newer Spack puts into it.
+// Only the parts that publishing needs are decoded. The JSON of a node is kept verbatim, because an index
+// must repeat it exactly, including members of newer versions of Spack.
 package spec
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 )
 
-// Formats of Spack's spec file. Each has its own version of the index (package index).
+// Formats of Spack's spec file. Each format has its own version of the index (package index).
 const (
 	Format4 = 4 // Spack 0.21 to 0.23: the compiler is a member of a node
 	Format5 = 5 // Spack 1.0: the compiler is a node of its own
@@ -38,7 +38,7 @@ const (
 // A Hash is Spack's DAG hash: 32 characters of lower-case base32.
 type Hash string
 
-// ParseHash refuses what is not a DAG hash.
+// ParseHash returns s as a Hash. It is an error if s is not a DAG hash.
 func ParseHash(s string) (Hash, error) {
 	if len(s) != 32 {
 		return "", fmt.Errorf("hash %q: want 32 characters", s)
@@ -51,11 +51,10 @@ func ParseHash(s string) (Hash, error) {
 	return Hash(s), nil
 }
 
-// Short is the form in which Spack shows a hash to people.
+// Short returns the short form in which Spack displays a hash.
 func (h Hash) Short() string { return string(h[:min(7, len(h))]) }
 
-// A Node is one package of a spec. Specs share the nodes that they have in common, so a Node
-// must not be changed.
+// A Node is one package of a spec. Specs share their common nodes, so a Node must not be changed.
 type Node struct {
 	Name, Version string
 	Hash          Hash
@@ -63,35 +62,34 @@ type Node struct {
 	External      bool   // installed outside Spack, never in a buildcache
 	Dependencies  []Hash // direct ones, each once
 
-	// Record is the node as `spack buildcache update-index` writes it into an index:
-	// its own JSON, compact, with "direct" removed from its edges, and upgraded to the
-	// format of the index.
+	// Record is the node as `spack buildcache update-index` writes it into an index: the node's JSON,
+	// compact, without "direct" in its edges, and upgraded to the format of the index.
 	Record []byte
 
 	edges     []edge
-	buildSpec Hash // of a spliced package: the spec that it was built as; empty otherwise
+	buildSpec Hash // for a spliced package: the spec that it was built as; otherwise empty
 }
 
-// BuildSpec is the spec that a spliced package was built as; empty for any other.
+// BuildSpec returns the spec that a spliced package was built as; empty for other packages.
 func (n *Node) BuildSpec() Hash { return n.buildSpec }
 
-// ID names the node for people: zlib@1.3.1/hyibvwk.
+// ID returns a readable name of the node: zlib@1.3.1/hyibvwk.
 func (n *Node) ID() string { return n.Name + "@" + n.Version + "/" + n.Hash.Short() }
 
 // A Spec is a package with all its dependencies.
 type Spec struct {
 	// Format is the format of the records of its nodes.
 	Format int
-	Nodes  []*Node // the package itself first, each hash once, nothing missing that one depends on
+	Nodes  []*Node // the package itself first; each hash once; all dependencies included
 	// Tarball is the SHA-256 of the package's .spack file. Only documents of layout v2 have it.
 	Tarball blob.Digest
 }
 
-// Root is the package that the spec is about.
+// Root returns the package that the spec describes.
 func (s *Spec) Root() *Node { return s.Nodes[0] }
 
-// Needed are the packages that must be installed with the one that the spec is about, directly or not, but for those that are installed
-// outside Spack, and what only they need.
+// Needed returns the packages that must be installed with the root, directly or indirectly. It leaves out
+// external packages and the packages that only they need.
 func (s *Spec) Needed() []*Node {
 	nodes := make(map[Hash]*Node)
 	for _, n := range s.Nodes {
@@ -111,11 +109,11 @@ func (s *Spec) Needed() []*Node {
 	return found
 }
 
-// A FormatError reports a spec format that this release cannot index: too old, or of a newer Spack. Such a
-// package is left alone.
+// A FormatError reports a spec format that this release cannot index, because it is too old or of a newer
+// Spack. Such packages are left alone.
 type FormatError struct {
 	Got  int
-	Want int // the newest format that is known there
+	Want int // the newest known format for this layout
 }
 
 func (e *FormatError) Error() string {
@@ -142,11 +140,10 @@ type document struct {
 // Parse reads one spec document: see Reader.Parse.
 func Parse(text []byte, format int) (*Spec, error) { return NewReader(0).Parse(text, format) }
 
-// Parse reads a spec document: the uncompressed content of a v3 spec blob, or the text
-// of a v2 .spec.json. The records of its nodes are in format, to which a spec of Format4
-// is upgraded: `spack buildcache migrate` leaves such specs in mirrors of layout v3.
-// The error is a *ContractError where Spack's reader would fail, and a *FormatError where the
-// document has another format.
+// Parse reads a spec document: the uncompressed content of a v3 spec blob, or the text of a v2 .spec.json.
+// The records of its nodes are in format. A spec of Format4 is upgraded to it, because `spack buildcache
+// migrate` leaves such specs in mirrors of layout v3. The error is a *ContractError if Spack's reader would
+// fail, and a *FormatError if the document's format cannot be used.
 func (r *Reader) Parse(text []byte, format int) (*Spec, error) {
 	if err := CheckJSON(text); err != nil {
 		return nil, err
@@ -180,7 +177,7 @@ func (r *Reader) Parse(text []byte, format int) (*Spec, error) {
 	return s, r.join(s, doc.Spec.Nodes, dialect{written: written, index: format})
 }
 
-// checkLayout checks buildcache_layout_version, which old documents do not have.
+// checkLayout checks buildcache_layout_version, which old documents lack.
 func checkLayout(v jsontext.Value, format int) error {
 	const member = "buildcache_layout_version"
 	limit := maxLayout
@@ -205,12 +202,12 @@ func formatOf(v jsontext.Value) (int, error) {
 	}
 	n, err := strconv.Atoi(string(v))
 	if errors.Is(err, strconv.ErrRange) {
-		return math.MaxInt, nil // newer than any that we know
+		return math.MaxInt, nil // newer than any known format
 	}
 	return n, err
 }
 
-// join reads the nodes of a spec and makes sure that they fit together.
+// join reads the nodes of a spec and checks that they are consistent.
 func (r *Reader) join(s *Spec, raw []jsontext.Value, d dialect) error {
 	byHash := make(map[Hash]*Node, len(raw))
 	s.Nodes = make([]*Node, 0, len(raw))
@@ -236,8 +233,8 @@ func (r *Reader) join(s *Spec, raw []jsontext.Value, d dialect) error {
 	return nil
 }
 
-// needed are the root and what it depends on, in the order of the document. The document of a spliced package also has the nodes
-// of its build spec, which Spack puts into no index.
+// needed returns the root and all its dependencies, in the order of the document. The document of a spliced
+// package also has the nodes of its build spec, which Spack does not add to an index.
 func needed(nodes []*Node, byHash map[Hash]*Node) []*Node {
 	seen := map[*Node]bool{nodes[0]: true}
 	for next := nodes[:1:1]; len(next) > 0; next = next[1:] {

@@ -12,8 +12,9 @@ var (
 	commit          = regexp.MustCompile(`^[a-f0-9]{40}$`)
 )
 
-// checkVersion refuses what Spack cannot parse as a version: a standard one such as 1.2-rc1, or a git
-// version such as git.feature/x=1.2, whose reference may hold anything but another equals sign.
+// checkVersion refuses text that Spack cannot parse as a version. A version is a standard version such as
+// 1.2-rc1, or a git version such as git.feature/x=1.2, whose reference may contain anything but another
+// equals sign.
 func checkVersion(s string) error {
 	standard := s
 	if isGitVersion(s) {
@@ -38,7 +39,7 @@ func checkVersion(s string) error {
 	return nil
 }
 
-// isGitVersion is Spack's function of that name.
+// isGitVersion reports whether s is a git version, like Spack's function of that name.
 func isGitVersion(s string) bool {
 	return strings.HasPrefix(s, "git.") || commit.MatchString(s) || s != "" && strings.Contains(s[1:], "=")
 }
