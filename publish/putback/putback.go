@@ -16,13 +16,17 @@ import (
 
 // A Finding says that a pointer is an earlier one that was put back.
 type Finding struct {
-	Generation int // of the pointer
-	Newest     int // of which there is a record
+	View       string // whose pointer it is; empty: that of the whole mirror
+	Generation int    // of the pointer
+	Newest     int    // of which there is a record
 }
 
 func (f *Finding) Error() string {
-	return fmt.Sprintf("the index is of generation %d, and there are records up to generation %d: an earlier pointer was put back, by hand or by replication. "+
-		"publish index makes an index of all that is there, and publish rollback --to %d one of what was offered last", f.Generation, f.Newest, f.Newest)
+	what, mend := "the index", fmt.Sprintf("publish index makes an index of all that is there, and publish rollback --to %d one of what was offered last", f.Newest)
+	if f.View != "" {
+		what, mend = "the view "+f.View, fmt.Sprintf("publish rollback --view %s --to %d makes it what it offered last, and publish view set what it is to offer", f.View, f.Newest)
+	}
+	return fmt.Sprintf("%s is of generation %d, and there are records up to generation %d: an earlier pointer was put back, by hand or by replication. %s", what, f.Generation, f.Newest, mend)
 }
 
 // skew is how much the clocks of a store may differ.
@@ -54,7 +58,7 @@ func Look(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcac
 	if err != nil || info.Version != p.Version {
 		return nil, err // other publishers have replaced it since it was read
 	}
-	return &Finding{p.Generation, newest}, nil
+	return &Finding{f.ViewName(), p.Generation, newest}, nil
 }
 
 // Recall is Look that takes a pointer that was put back for one that another program has written: the history says what comes

@@ -243,6 +243,9 @@ func TestAnEarlierPointerOfAViewThatWasPutBack(t *testing.T) {
 				return f.Severity == buildcache.Error && f.File == pointer && strings.Contains(f.Reason, reason)
 			})
 		}
+		if !has("the view site is of generation 1, and") || !has("publish rollback --view site --to 2 ") || has("publish index") {
+			t.Errorf("verify says %v", publishtest.MustVerify(t, s, verify.Options{}).Findings)
+		}
 		if !has("there are records up to generation 2") || !has("it offers munge@0.5.16/7mkbpyy, but it was withdrawn") {
 			t.Errorf("verify says %v", publishtest.MustVerify(t, s, verify.Options{}).Findings)
 		}

@@ -15,7 +15,7 @@ import (
 var (
 	flagInText    = regexp.MustCompile(`(^|[^-\w])--[a-z]`)
 	argument      = regexp.MustCompile(`^["\x60]--[a-z-]+["\x60]$`) // of a command that is run
-	quotedCommand = regexp.MustCompile(`\b(publish (index|verify|catalog)|gpg|spack|aws) `)
+	quotedCommand = regexp.MustCompile(`\b(publish (index|rollback|verify|catalog)|gpg|spack|aws) `)
 )
 
 // unclear are words for persons where a program, a user or a request is meant.
