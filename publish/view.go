@@ -50,7 +50,7 @@ func (d *decision) planViews(ctx context.Context) error {
 		f, ok := d.out.format.View(name)
 		if !ok {
 			d.plan.Findings = append(d.plan.Findings, buildcache.Error.In(d.src.File(""), fmt.Sprintf(
-				"layout %s has no views, so there can be no view %s: leave this layout out if there is a mirror of layout v3 beside it", d.out.Layout, name)))
+				"layout %s has no views, so there can be no view %s", d.out.Layout, name)))
 			return nil
 		}
 		asked := slices.Contains(o.Views, name)

@@ -85,6 +85,9 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	defer cancel()
 	report := task.NewReport(env, args[0], args[1], e.dryRun, nil)
 	err = e.output.Tell(cli.Stopped(ctx, e.export(ctx, args[0], args[1], want, o, report, env)))
+	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
+		err = cli.WithHint(err, "mend or rebuild what is named in FROM, or name packages that do not need it")
+	}
 	report.Finish(err)
 	if printErr := report.Print(env, e.json); err == nil {
 		err = printErr
@@ -93,7 +96,7 @@ func (e *exporting) run(cmd *cobra.Command, args []string, env cli.Env) error {
 }
 
 func (e *exporting) export(ctx context.Context, from, file string, want elsewhere.Closure, o publish.Options, report *task.Report, env cli.Env) (err error) {
-	at, err := e.open(ctx, env, from, e.from, nil)
+	at, err := e.open(ctx, env, from, e.from, field.Place{})
 	if err != nil {
 		return err
 	}
@@ -115,6 +118,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 			to.Close()
 		} else {
 			to.Discard()
+			report.Stored = nil // which is gone
 		}
 	}()
 	src, err := at.source(ctx, to, want)
@@ -135,7 +139,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	report.SetPlan(plan, nil, 0, 0)
 	switch {
 	case plan.Blocked():
-		return &buildcache.FindingsError{Findings: plan.Findings, Held: true}
+		return &buildcache.FindingsError{Findings: plan.Findings}
 	case e.dryRun:
 		return nil
 	}
@@ -146,12 +150,15 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	if err != nil {
 		return err
 	}
-	report.MarkIndexed()
 	if err := to.Need(ctx, neededOf(src, want.Held)); err != nil {
 		return err
 	}
+	if err := to.Finish(); err != nil {
+		return err
+	}
 	finished = true
-	return to.Finish()
+	report.MarkIndexed()
+	return nil
 }
 
 // remove removes an earlier export that has the name of one in which nothing would be: it would be taken for what is new.

@@ -14,6 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish"
 	"github.com/vantagecompute/slurm-factory-publish/publish/closure"
 	"github.com/vantagecompute/slurm-factory-publish/publish/elsewhere"
+	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/lockfile"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/promotion"
@@ -81,6 +82,7 @@ func copyCommand(env cli.Env) *cobra.Command {
 func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
+	c.rules.ViewsAre = "to-view"
 	fs.StringSliceVar(&c.rules.Views, "to-view", nil, "add what is copied, and what that depends on, to the view `NAME` of TO; repeatable")
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
@@ -100,7 +102,7 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 		}
 	}
 	return c.carryOut(cmd, args[0], args[1], args[2:], env, func(ctx context.Context) (*origins, error) {
-		return c.open(ctx, env, args[0], c.source(), c.flags())
+		return c.open(ctx, env, args[0], c.source(), field.Place{Settings: c.flags(), Own: c.from.Profile != ""})
 	})
 }
 

@@ -42,18 +42,18 @@ func (s *selecting) check() error {
 	return field.Wrap("view", layout.CheckView(s.view))
 }
 
-// open opens the mirrors: how the first is reached is how the others are, but for the region. flags are those of settings that have others
-// than usual.
-func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config, flags map[string]string) (*origins, error) {
+// open opens the mirrors: how the first is reached is how the others are, but for the region. called says how their settings are called.
+func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config, called field.Place) (*origins, error) {
 	all := new(origins)
 	for i, where := range append([]string{from}, s.others...) {
-		o := field.Place{Name: "FROM", Settings: flags}
+		o := called
+		o.Name = "FROM"
 		if i > 0 {
 			o.Name = "--from " + redact.URL(where)
 			c.S3.Region = ""
 		}
 		if strings.HasPrefix(where, "http") {
-			o.Settings = map[string]string{"endpoint-url": o.Name}
+			o.Settings, o.Own = map[string]string{"endpoint-url": o.Name}, false
 		}
 		if err := c.Validate(); err != nil {
 			return nil, errors.Join(cli.Fail(cli.ExitUsage, cli.FailedAt(o, err)), all.close())

@@ -49,7 +49,7 @@ func TestMistakesAboutFROMNameItAndItsFlags(t *testing.T) {
 		{"an endpoint without a scheme", "--from-endpoint-url foo s3://bucket/x", nil, cli.ExitUsage, []string{"FROM: --from-endpoint-url: endpoint \"foo\""}},
 		{"an endpoint and a region", "--from-endpoint-url foo --from-region x/y s3://bucket/x", nil, cli.ExitUsage, []string{"FROM: --from-endpoint-url: ", "FROM: --from-region \"x/y\""}},
 		{"the bucket in the endpoint", "--from-endpoint-url " + s3.URL + "/bucket s3://bucket/x", nil, cli.ExitUsage, []string{"FROM: --from-endpoint-url: ", "want " + s3.URL}},
-		{"a profile that is not there", "--from-profile nosuch s3://bucket/x", nil, cli.ExitCredentials, []string{"FROM: ", "with --from-profile or"}},
+		{"a profile that is not there", "--from-profile nosuch s3://bucket/x", nil, cli.ExitCredentials, []string{"FROM: ", "another profile with --from-profile, or"}},
 		{"a region", "--from-region x/y s3://bucket/x", nil, cli.ExitUsage, []string{"FROM: --from-region \"x/y\""}},
 		{"another region", "--from-region eu-west-1 --from-endpoint-url " + moved.URL + " s3://bucket/x", nil, cli.ExitUpload, []string{"FROM: ", "hint: give --from-region eu-north-1"}},
 		{"a bucket that is not there", "--from-endpoint-url " + s3.URL + " s3://bucket/x", s3test.Always("GetObject", s3test.Refuse(404, "NoSuchBucket")), cli.ExitUpload, []string{"FROM: ", "hint: correct FROM, or"}},
@@ -82,6 +82,40 @@ func TestMistakesAboutFROMNameItAndItsFlags(t *testing.T) {
 				t.Error("something was written")
 			}
 		})
+	}
+}
+
+// Where FROM refuses, the hint says how credentials for FROM are given, and not how those for TO are: TO's stay as they are.
+func TestCredentialsOfFROMThatAreRefused(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "credentials")
+	write(t, file, "[staging]\naws_access_key_id = AKIASTAGING\naws_secret_access_key = secret\n[other]\nrole_arn = arn:aws:iam::123456789012:role/r\nsource_profile = staging\nmfa_serial = arn:aws:iam::123456789012:mfa/me\n")
+	for name, value := range map[string]string{"AWS_ACCESS_KEY_ID": "AKIATEST", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_CONFIG_FILE": file, "AWS_SHARED_CREDENTIALS_FILE": file, "AWS_PROFILE": "", "AWS_REGION": "us-east-1"} {
+		t.Setenv(name, value)
+	}
+	s3 := s3test.New(s3test.Options{})
+	defer s3.Close()
+	for _, row := range []struct {
+		args, code string
+		want       string
+	}{
+		{"--from-profile staging", "ExpiredToken", "hint: log in again for the profile that --from-profile names, or name another one"},
+		{"--from-profile staging", "InvalidAccessKeyId", "hint: log in again for the profile that --from-profile names, or name another one"},
+		{"--from-profile staging", "AccessDenied", "for the credentials of --from-profile (for AWS"},
+		{"--from-profile other", "AccessDenied", "and name that with --from-profile"},
+		{"--from-profile stagin", "AccessDenied", "hint: did you mean --from-profile staging?"},
+		{"--from-profile elsewhere", "AccessDenied", "hint: name another profile with --from-profile, or correct"},
+		{"", "ExpiredToken", "hint: give --from-profile, or set AWS_PROFILE"},
+		{"", "AccessDenied", "for the credentials in use (for AWS: in the role's policy), or give --from-profile with others"},
+	} {
+		s3.Hook(func(*http.Request) s3test.Fault { return s3test.Refuse(403, row.code) })
+		args := append([]string{"copy", "--from-endpoint-url", s3.URL}, strings.Fields(row.args)...)
+		code, _, stderr := execute(t, nil, append(args, "s3://bucket/x", filepath.Join(t.TempDir(), "to"))...)
+		if code == cli.ExitDone || !strings.Contains(stderr, "publish: FROM: ") || !strings.Contains(stderr, row.want) {
+			t.Errorf("%s, %s: want %q: %s", row.args, row.code, row.want, stderr)
+		}
+		if row.args != "" && strings.Contains(stderr, "AWS_PROFILE") {
+			t.Errorf("%s, %s: the hint names the way of TO: %s", row.args, row.code, stderr)
+		}
 	}
 }
 

@@ -23,7 +23,9 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/browse"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/given"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/resume"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/keys"
@@ -84,14 +86,14 @@ func rootCommand(env cli.Env) *cobra.Command {
 			return runPublish(cmd, args, &p, env)
 		},
 	}
-	cmd.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+	cmd.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
 		cmd.SetContext(history.By(cmd.Context(), authorOf(env, cmd.CommandPath())))
 		if file, _ := env.Lookup("SSL_CERT_FILE"); file != "" {
 			if err := session.CheckSystemBundle(file); err != nil {
 				return cli.Fail(cli.ExitUsage, err)
 			}
 		}
-		err := errors.Join(once.Check(cmd), cli.NoneEmpty(cmd))
+		err := errors.Join(once.Check(cmd), given.NoneEmpty(cmd), given.NoStreams(cmd, args), given.Applicable(cmd, args))
 		if cmd.HasParent() && cmd.Name() != "exec" { // the others take all their settings from variables, when they are run
 			err = errors.Join(err, cli.ReadShared(cmd, env))
 		}
@@ -109,6 +111,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 		benchCommand(env), actionCommand(env), indexerCommand(env),
 		daemonCommand(env), remote.Push(env), remote.Status(env), remote.Drain(env), remote.Retry(env), remote.Forget(env), execCommand(env), doctorCommand(env), initCommand(env), versionCommand(env), manCommand(), exitCodesTopic())
 	shareOutput(cmd, env.Shared)
+	resumesNothing(cmd)
 	help.Install(cmd, style.Of(env.Raw.Stdout, env.Lookup))
 	return cmd
 }
@@ -116,6 +119,19 @@ func rootCommand(env cli.Env) *cobra.Command {
 // withoutOutput are commands of which the flags of the others that say how much is shown would mean nothing: those that
 // write a log, and those that print one thing.
 var withoutOutput = []string{"action", "daemon", "indexer", "man", "version"}
+
+// leavesNothing are commands that leave nothing that the next run resumes: those that only read, and those whose result is there whole or not at all.
+var leavesNothing = []string{"diff", "doctor", "du", "export", "history", "list", "ls", "sbom", "show", "usage", "verify", "why"}
+
+// resumesNothing makes the errors of these commands say that.
+func resumesNothing(cmd *cobra.Command) {
+	for _, c := range cmd.Commands() {
+		resumesNothing(c)
+		if run := c.RunE; run != nil && slices.Contains(leavesNothing, c.Name()) {
+			c.RunE = func(cmd *cobra.Command, args []string) error { return resume.Nothing(run(cmd, args)) }
+		}
+	}
+}
 
 // shareOutput adds the flags that say how much is shown to the commands that leave that to their environment.
 func shareOutput(cmd *cobra.Command, o *cli.Output) {

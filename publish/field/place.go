@@ -9,6 +9,7 @@ import (
 type Place struct {
 	Name     string            // by which the command line calls it: FROM, or --from URL
 	Settings map[string]string // what its settings are called that are not called as those of the destination
+	Own      bool              // its profile was given, so it has other credentials than the destination
 }
 
 // A PlaceError says that an error is about a place.

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"strings"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/resume"
 	"github.com/vantagecompute/slurm-factory-publish/publish/field"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
@@ -72,7 +73,7 @@ func HintsIn(err error, w Words) []string {
 				continue
 			}
 			if all := r.hints(err, w); len(all) > 0 {
-				return w.fill(all)
+				return w.fill(resume.Hints(err, all))
 			}
 		}
 	}
@@ -84,7 +85,7 @@ func HintsIn(err error, w Words) []string {
 
 // saysWhatToDo reports whether a message about wrong usage needs no hint.
 func saysWhatToDo(said string) bool {
-	for _, words := range []string{"--help", "did you mean", "want ", "give ", "it is a flag of "} {
+	for _, words := range []string{"--help", "did you mean", "want ", "give ", "leave it out", "it is a flag of "} {
 		if strings.Contains(said, words) {
 			return true
 		}
@@ -125,6 +126,8 @@ type Words struct {
 	// Denied is what to do about a refused action, where more is known than its name. It may be nil, and
 	// return nothing.
 	Denied func(*mirror.DeniedError) string
+
+	own, another string // of a place: whose credentials are used if not those of the destination, or how to give others
 }
 
 // CommandLine are the words of the command line.
@@ -139,7 +142,13 @@ var CommandLine = Words{
 func (w Words) at(p field.Place) Words {
 	w.Setting = p.Calls(w.Setting)
 	w.Destination, w.Server = p.Name, w.Setting("endpoint-url")
-	if profile, ok := p.Settings["profile"]; ok {
+	profile, ok := p.Settings["profile"]
+	switch {
+	case ok && p.Own:
+		w.own = "of " + profile
+		w.NoCredentials = "log in again for the profile that " + profile + " names, or name another one; what is complete stays, the next run goes on from there"
+	case ok:
+		w.another = ", or give " + profile + " with others"
 		w.NoCredentials = "give " + profile + ", or " + w.NoCredentials
 	}
 	return w

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/resume"
 	"github.com/vantagecompute/slurm-factory-publish/publish/arrival"
 	"github.com/vantagecompute/slurm-factory-publish/publish/blob"
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
@@ -141,6 +142,33 @@ func TestWhatBecomesOfARun(t *testing.T) {
 	} {
 		if got := Repeat(fmt.Errorf("put a: %w", row.err)); got != row.want {
 			t.Errorf("%v: %d, want %d", row.err, got, row.want)
+		}
+	}
+}
+
+// After a command that leaves nothing behind, such as an export, no hint says that something stays or is resumed, whatever has failed.
+func TestHintsPromiseNothingWhereNothingStays(t *testing.T) {
+	for _, err := range []error{
+		&url.Error{Op: "Get", URL: "https://b.s3.amazonaws.com/a", Err: errors.New("EOF")}, status(503), SignalError{syscall.SIGTERM}, ErrTimeout, mirror.ErrCredentials,
+		&net.DNSError{Name: "x", Err: "connect: " + syscall.ENETUNREACH.Error()},
+		&net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}, &net.OpError{Op: "dial", Err: syscall.ENETUNREACH}, syscall.ENOSPC, mirror.ErrFull,
+		&mirror.ProxyError{Proxy: "http://proxy:3128", Err: &net.OpError{Op: "dial", Err: syscall.ECONNREFUSED}}, blob.ErrChanged,
+	} {
+		promised := func(err error) bool {
+			hint := strings.Join(Hints(err), "; ")
+			if hint == "" {
+				t.Errorf("%v: no hint", err)
+			}
+			return strings.Contains(hint, "what is complete") || strings.Contains(hint, "resumes") || strings.Contains(hint, "goes on") || strings.Contains(hint, "the index names")
+		}
+		if !promised(err) {
+			t.Errorf("%v: nothing is promised after any command: %q", err, Hints(err))
+		}
+		if promised(resume.Nothing(err)) {
+			t.Errorf("%v: %q", err, Hints(resume.Nothing(err)))
+		}
+		if ExitCode(err) != ExitCode(resume.Nothing(err)) {
+			t.Errorf("%v: another exit code", err)
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -206,8 +207,13 @@ var failures = []row{
 		hint("the machine has too many files open: see fs.file-max"),
 	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {
 		todo := "mend or rebuild what is named"
-		if slices.ContainsFunc(err.Findings, func(f buildcache.Finding) bool { return strings.HasPrefix(f.Reason, "it is not signed") }) {
-			todo = "sign packages as they are published, with {sign-key}, or when they are built, with `spack buildcache push --key`"
+		for _, f := range err.Findings {
+			switch {
+			case strings.HasPrefix(f.Reason, "it is not signed"):
+				todo = "sign packages as they are published, with {sign-key}, or when they are built, with `spack buildcache push --key`"
+			case strings.HasPrefix(f.Reason, "layout v2 has no views"):
+				todo = "{layout} v3 takes the mirror of layout v3 alone; if there is none, leave the view out, or `spack buildcache migrate` makes one"
+			}
 		}
 		if err.Held {
 			return todo + ", or publish the rest with {keep-going}"
@@ -343,16 +349,22 @@ func deniedHint(err *mirror.DeniedError, w Words) string {
 	case !strings.Contains(err.Action, ":"):
 		return "let the user that runs this " + err.Action + " there: `ls -ld` shows whose the directory is"
 	}
-	return fmt.Sprintf("allow %s on %s for the credentials in use (for AWS: in the role's policy)", err.Action, err.Name)
+	return fmt.Sprintf("allow %s on %s for the credentials %s (for AWS: in the role's policy)%s", err.Action, err.Name, cmp.Or(w.own, "in use"), w.another)
 }
 
 // profileHint is what to do about a profile without credentials.
-func profileHint(err *session.ProfileError, _ Words) string {
+func profileHint(err *session.ProfileError, w Words) string {
+	if err.MFA && w.own != "" { // the environment is for the destination
+		return "write credentials, with the code, into a profile of their own (`aws configure export-credentials --profile " + shell.Quote(err.Profile) + "` shows them), and name that with {profile}"
+	}
 	if err.MFA {
 		return "get credentials with the code first: eval \"$(aws configure export-credentials --format env --profile " + shell.Quote(err.Profile) + ")\", then run again without {profile}"
 	}
 	if n := nearest.Word(err.Profile, err.Known); n != "" && n != err.Profile {
 		return "did you mean {profile} " + shell.Quote(n) + "?"
+	}
+	if w.own != "" {
+		return "name another profile with {profile}, or correct this one in ~/.aws/config"
 	}
 	return "name another profile with {profile} or AWS_PROFILE, or correct this one in ~/.aws/config"
 }

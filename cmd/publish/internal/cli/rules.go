@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 
@@ -22,6 +23,7 @@ type Rules struct {
 	Selection     source.Selection
 	Index         string // merge, rebuild or none
 	Views         []string
+	ViewsAre      string // the name of that setting; empty: view
 	IfExists      string // skip, overwrite, overwrite-signed or error
 	RequireSigned bool
 	TrustedKeys   userfile.Names // none: signatures by any key are accepted
@@ -77,7 +79,7 @@ func (r Rules) views(o *publish.Options) error {
 	}
 	var errs []error
 	for _, name := range r.Views {
-		errs = append(errs, field.Wrap("view", layout.CheckView(name)))
+		errs = append(errs, field.Wrap(cmp.Or(r.ViewsAre, "view"), layout.CheckView(name)))
 	}
 	o.Views = r.Views
 	return errors.Join(errs...)

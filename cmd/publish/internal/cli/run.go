@@ -9,6 +9,7 @@ import (
 	"syscall"
 
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
+	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/resume"
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signals"
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
@@ -56,7 +57,7 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 		err = out.failed()
 	}
 	if cause := context.Cause(ctx); err != nil && cause != nil && errors.Is(err, context.Canceled) {
-		err = cause
+		err = resume.As(err, cause)
 	}
 	if err != nil && !errors.Is(err, ErrReported) {
 		env.Complain(err)

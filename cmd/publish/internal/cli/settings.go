@@ -107,22 +107,6 @@ func ReadShared(cmd *cobra.Command, env Env) error {
 	return errors.Join(errs...)
 }
 
-// NoneEmpty refuses texts and lists that flags were given without any content, such as a view from a variable that is not set: what was to be
-// restricted would be everything.
-func NoneEmpty(cmd *cobra.Command) error {
-	var errs []error
-	cmd.Flags().Visit(func(f *pflag.Flag) {
-		empty := f.Value.Type() == "string" && strings.TrimSpace(f.Value.String()) == ""
-		if list, ok := f.Value.(pflag.SliceValue); ok {
-			empty = !slices.ContainsFunc(list.GetSlice(), func(text string) bool { return strings.TrimSpace(text) != "" })
-		}
-		if empty {
-			errs = append(errs, fmt.Errorf("%s: %w", Flag(f.Name), userfile.ErrEmpty))
-		}
-	})
-	return errors.Join(errs...)
-}
-
 // assign gives a flag a value that was not given as one. What is wrong with it is said of where it came from.
 func assign(cmd *cobra.Command, f *pflag.Flag, text, origin string) error {
 	err := cmd.Flags().Set(f.Name, text)
