@@ -19,6 +19,7 @@ import (
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
+	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
@@ -54,6 +55,8 @@ type Result struct {
 	// Lost are the packages that could not be given again, because content that they need is gone, and what that is. They are
 	// withdrawn no more, and can be published.
 	Lost map[spec.Hash]string
+	// Unread says why views could not be read. They were passed over: what they offer of a withdrawn package cannot be installed all the same.
+	Unread []error
 	// Needs says of packages that were given again what they need that is still withdrawn.
 	Needs map[spec.Hash][]string
 }
@@ -180,8 +183,8 @@ func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	return names, nil
 }
 
-// alignViews makes the named indices obey what is withdrawn, but for those that have not changed since they did. In layout v2
-// there are none.
+// alignViews makes the named indices obey what is withdrawn, but for those that have not changed since they did. One that is damaged, or of a
+// newer version, must not keep the others from it, nor the documents. In layout v2 there are none.
 func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]mirror.Version) error {
 	if !m.Layout.NamesContent() {
 		return nil
@@ -190,6 +193,7 @@ func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]
 	if err != nil {
 		return err
 	}
+	out.Unread = nil
 	for _, info := range views {
 		name, _ := m.Layout.ParseViewName(info.Name)
 		f, ok := m.Layout.View(name)
@@ -198,12 +202,25 @@ func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]
 		}
 		r, err := m.Align(ctx, f)
 		out.note(f, r)
+		if reindex.NeedsRebuild(err) {
+			err = fmt.Errorf("%w: %w; `publish view set` makes it again", reindex.ErrUnreadable, err)
+		}
+		if unread(err) {
+			out.Unread = append(out.Unread, fmt.Errorf("view %s was passed over: %w", name, err))
+			continue
+		}
 		if err != nil {
 			return fmt.Errorf("view %s: %w", name, err)
 		}
 		aligned[name] = r.Version()
 	}
 	return nil
+}
+
+// unread reports whether an error says that an index is damaged or of a newer version.
+func unread(err error) bool {
+	var newer *index.VersionError
+	return reindex.NeedsRebuild(err) || errors.As(err, &newer)
 }
 
 // views lists the pointers of the named indices.
@@ -293,6 +310,9 @@ func (m Mirror) Undoable(ctx context.Context) ([]Withdrawn, error) {
 			continue
 		}
 		more, err := List(ctx, f, m.Store)
+		if unread(err) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("view %s: %w", name, err)
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
+	"github.com/vantagecompute/slurm-factory-publish/publish/layout"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 	"github.com/vantagecompute/slurm-factory-publish/publish/publishtest"
@@ -383,6 +384,37 @@ func TestAWithdrawalCoversViews(t *testing.T) {
 	}
 	if _, err = s.undo(m); err != nil || !offers() {
 		t.Errorf("the view did not get it back: %v", err)
+	}
+}
+
+// A view that cannot be read keeps no withdrawal from the other views and from the documents, and is named.
+func TestAWithdrawalPassesOverAViewThatCannotBeRead(t *testing.T) {
+	for what, text := range map[string]string{"garbage": "{", "of a newer version": `{"version":4,"data":[]}`} {
+		m := mirrortest.NewMem(t, mirrortest.LetBe)
+		publishtest.MustPublish(t, m, publishtest.Original("v3-signed"), publish.Options{Views: []string{"a", "m", "z"}})
+		s := newScene(t, "v3-signed")
+		s.Mem = m
+		m.Plant(layout.V3View("m"), []byte(text))
+		for again := range 2 {
+			r, err := s.withdraw(m)
+			if err != nil || len(r.Unread) != 1 || !strings.Contains(r.Unread[0].Error(), "view m was passed over: ") || reindex.NeedsRebuild(r.Unread[0]) != (what == "garbage") {
+				t.Fatalf("%s: %v, %v", what, r.Unread, err)
+			}
+			if _, err := s.layout.ParseDocument(s.document, m.Snapshot()[s.document], spec.NewReader(1<<20)); err == nil || s.offered() {
+				t.Errorf("%s, run %d: it can be had", what, again+1)
+			}
+			for _, name := range []string{"a", "z"} {
+				view, _ := buildcache.V3.View(name)
+				p, err := view.ReadPointer(t.Context(), m)
+				publishtest.Must(t, err)
+				if _, ok := p.Withdrawn[s.hash]; !ok {
+					t.Errorf("%s, run %d: the view %s offers it", what, again+1, name)
+				}
+			}
+		}
+		if _, err := s.undo(m); err != nil || !s.offered() {
+			t.Errorf("%s: it was not given again: %v", what, err)
+		}
 	}
 }
 

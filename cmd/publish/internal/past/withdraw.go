@@ -109,6 +109,7 @@ type taken struct {
 	Offered    int               `json:"offered"`    // packages that the index offers now
 	Changed    bool              `json:"changed"`    // the index
 
+	unread   error               // of views that obey nothing, as they cannot be read
 	needs    map[string][]string // of those that are given again, what is still withdrawn
 	mirror   withdraw.Mirror
 	packages []withdraw.Package
@@ -157,9 +158,12 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 			}
 		}
 	}
-	invalidated, cdnErr := cdn.Update(ctx, changes)
+	invalidated, failed := cdn.Update(ctx, changes)
+	for _, t := range all {
+		failed = errors.Join(failed, cli.Below(t.Mirror, t.unread))
+	}
 	if w.json {
-		return errors.Join(cdnErr, cli.WriteJSON(env.Stdout, struct {
+		return errors.Join(failed, cli.WriteJSON(env.Stdout, struct {
 			Version    int                  `json:"version"`
 			DryRun     bool                 `json:"dry_run"`
 			Undo       bool                 `json:"undo"`
@@ -170,7 +174,7 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	for _, t := range all {
 		w.print(env, t)
 	}
-	return cdnErr
+	return failed
 }
 
 // nothing is the error of specs that match nothing in any mirror.
@@ -412,6 +416,7 @@ func (w *withdrawing) do(ctx context.Context, t *taken, changes *target.Changes)
 	if err != nil {
 		return err
 	}
+	t.unread = errors.Join(out.Unread...)
 	t.Offered, t.Changed, s.Digest = out.Index.After, out.Index.Written, out.Index.Digest()
 	changes.Add(s, out.Stale)
 	return nil
