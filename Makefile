@@ -9,8 +9,9 @@ CYCLONEDX := go run github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod@v1.
 NFPM := go run github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.2
 
 # Tests run programs that they build themselves and read files outside of their module,
-# which go's test cache does not know of.
-TEST := go test -count=1 -timeout 30m
+# which go's test cache does not know of. -vet=off: make lint runs all of go vet. What go test runs of it by itself
+# would go through all packages and what they import again, for each module and for the race detector.
+TEST := go test -count=1 -timeout 30m -vet=off
 
 # Distributions tell Go to use no other release than theirs. This project needs the one that go.mod names.
 export GOTOOLCHAIN ?= auto
@@ -79,10 +80,9 @@ test-servers:
 	cd test && $(TEST) -short ./...
 	cd test && $(TEST) -race -short ./concurrent ./cdn ./faultproxy
 
-# CI=true: a tool that is missing fails a test and does not skip it. -vet=off: lint-infra runs all
-# of go vet, and go test's own selection is another pass over the 370 packages below.
+# CI=true: a tool that is missing fails a test and does not skip it.
 test-infra:
-	cd infra && npm ci --no-audit --no-fund --loglevel=error && scripts/moto.sh >/dev/null && scripts/checkov.sh >/dev/null && CI=true GOWORK=off $(TEST) -vet=off ./...
+	cd infra && npm ci --no-audit --no-fund --loglevel=error && scripts/moto.sh >/dev/null && scripts/checkov.sh >/dev/null && CI=true GOWORK=off $(TEST) ./...
 
 lint: lint-root lint-servers lint-infra vulnerabilities
 
