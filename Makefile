@@ -138,6 +138,7 @@ soak:
 
 # Every fault and kill at every request, and all rounds, of which make test takes a sample: half an hour.
 faults:
+	$(TEST) -timeout 3h ./publish/prune ./publish/queue -args -thorough
 	cd test && $(TEST) -timeout 3h ./crash ./daemon ./concurrent
 
 # 200 rounds of publishers beside withdrawals, rollbacks and prunes that delete, for 10 minutes and more; with SPACK also beside a real Spack.

@@ -3,6 +3,7 @@ package prune
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -488,11 +489,17 @@ func halfUndone(t *testing.T, m *mirrortest.Mem, f buildcache.Layout) func(mirro
 	return undo
 }
 
+// allRounds is what make faults asks for: go test ./publish/prune -args -thorough.
+var allRounds = flag.Bool("thorough", false, "all rounds of publishers beside prunes")
+
 // Publishers, a rebuilder and pruners with different rules work at once on one mirror for some days, while a client looks after each
 // change. Nothing that can be reached is ever missing, and what was published after the last prune is offered.
 func TestPublishersBesidePrunes(t *testing.T) {
-	rounds := 12
-	if testing.Short() {
+	rounds := 4
+	switch {
+	case *allRounds:
+		rounds = 12
+	case testing.Short():
 		rounds = 3
 	}
 	packages := []string{"zlib", "openssl", "munge", "hwloc", "libevent", "pmix", "slurm", "openmpi"}

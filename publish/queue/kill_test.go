@@ -3,6 +3,7 @@ package queue_test
 import (
 	"bufio"
 	"context"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,11 +15,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/queue"
 )
 
+// thorough is what make faults asks for: go test ./publish/queue -args -thorough.
+var thorough = flag.Bool("thorough", false, "all kills of a process with a queue")
+
 // What was acknowledged is terminal or queued, whenever the process is killed: a victim
 // works as fast as it can and says what was acknowledged to it, until it is killed.
 func TestKilledAtAnyMoment(t *testing.T) {
-	rounds := 200
-	if testing.Short() {
+	rounds := 60
+	switch {
+	case *thorough:
+		rounds = 200
+	case testing.Short():
 		rounds = 20
 	}
 	k := &killing{dir: t.TempDir(), accepted: map[string]bool{}, ended: map[string]string{}}
