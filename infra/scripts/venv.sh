@@ -15,7 +15,8 @@ if [ ! -e "$home/installed" ]; then
 	flock 9
 	if [ ! -e "$home/installed" ]; then
 		python3 -m venv "$home/venv" >&2
-		"$home/venv/bin/pip" install --quiet --disable-pip-version-check "$@" >&2
+		# Python compiles what is imported. To compile all that is installed takes as long as to install it.
+		"$home/venv/bin/pip" install --no-compile --quiet --disable-pip-version-check "$@" >&2
 		touch "$home/installed"
 	fi
 fi
