@@ -1,8 +1,8 @@
-// Package blob is content and what is known of it: its size, its digest, its checksums.
+// Package blob represents content with its size, its digest and its checksums.
 //
-// A Source can be opened and read again from any offset, so that content is hashed
-// in one pass and sent in another without ever being held whole in memory. Reading
-// a Source that is no longer what it was when it was made fails with ErrChanged.
+// A Source can be opened and read again from any offset. So content can be hashed in one pass and sent in
+// another without being held in memory. Reading a Source that has changed since it was made fails with
+// ErrChanged.
 package blob
 
 import (
@@ -17,14 +17,14 @@ import (
 	"os"
 )
 
-// ErrChanged is wrapped by errors from a file that was replaced, cut short or
-// rewritten after its Source was made.
+// ErrChanged is wrapped by errors from a file that was replaced, truncated or rewritten after its Source was
+// made.
 var ErrChanged = errors.New("file changed while it was being read")
 
 // A Digest is the SHA-256 of content. The zero Digest stands for "not known".
 type Digest [sha256.Size]byte
 
-// ParseDigest reads 64 lower-case hexadecimal digits, the only form that Spack writes.
+// ParseDigest parses 64 lower-case hexadecimal digits, the only form that Spack writes.
 func ParseDigest(s string) (Digest, error) {
 	var d Digest
 	if len(s) != hex.EncodedLen(len(d)) {
@@ -44,11 +44,11 @@ func DigestOf(content []byte) Digest { return sha256.Sum256(content) }
 
 func (d Digest) String() string { return hex.EncodeToString(d[:]) }
 
-// Known reports whether d is a digest at all.
+// Known reports whether d is known, that is, not zero.
 func (d Digest) Known() bool { return d != Digest{} }
 
-// A MismatchError says that content is not what its name or its manifest promises.
-// Sizes are in bytes; a size of -1 stands for "not looked at".
+// A MismatchError means that content differs from what its name or its manifest says. Sizes are in bytes. A
+// size of -1 means that it was not checked.
 type MismatchError struct {
 	Name              string
 	WantSize, GotSize int64
@@ -76,7 +76,7 @@ type Reader interface {
 	io.Closer
 }
 
-// Bytes is a Source in memory.
+// Bytes returns a Source in memory.
 func Bytes(content []byte) Source { return memory(content) }
 
 type memory []byte
@@ -93,8 +93,8 @@ type Root interface {
 	Open(name string) (*os.File, error)
 }
 
-// File is the regular file name below root as it is now: info is what root.Stat said of
-// it. A symbolic link that leads out of root is not followed.
+// File returns the current regular file name below root. info is the result of root.Stat. A symbolic link
+// that leads out of root is not followed.
 func File(root Root, name string, info fs.FileInfo) Source {
 	return &file{root: root, name: name, info: info}
 }
@@ -139,7 +139,7 @@ func (r *openFile) unchanged() error {
 	return nil
 }
 
-// ReadAt turns the end of a file that has shrunk into ErrChanged.
+// ReadAt returns ErrChanged if the file has shrunk.
 func (r *openFile) ReadAt(p []byte, off int64) (int, error) {
 	n, err := r.File.ReadAt(p, off)
 	if err == io.EOF && off+int64(n) < r.was.Size() {
@@ -162,12 +162,12 @@ func ReadAll(src Source) ([]byte, error) {
 	return content, nil
 }
 
-// readSize is how much is read at a time when content is hashed: large enough
-// that system calls cost nothing beside hashing, small enough to stay in the L2 cache.
+// readSize is how many bytes are read at a time for hashing: large enough that the cost of system calls is
+// negligible, small enough to stay in the L2 cache.
 const readSize = 256 << 10
 
-// Check reads src once and compares its digest with want, which it must have:
-// the error is a *MismatchError that names it otherwise.
+// Check reads src once and compares its digest with want. If they differ, the error is a *MismatchError with
+// the name.
 func Check(ctx context.Context, name string, src Source, want Digest) error {
 	got, err := Sum(ctx, src)
 	if err != nil {
@@ -201,7 +201,7 @@ func Sum(ctx context.Context, src Source) (Digest, error) {
 	return Digest(h.Sum(nil)), nil
 }
 
-// Readable finds now what could not be opened later.
+// Readable opens and closes src, to detect early that it cannot be opened.
 func Readable(src Source) error {
 	r, err := src.Open()
 	if err != nil {
@@ -210,7 +210,7 @@ func Readable(src Source) error {
 	return r.Close()
 }
 
-// Spoilt reports whether an error is about the content that was read, not about where it is written.
+// Spoilt reports whether an error concerns the content that was read, not the destination.
 func Spoilt(err error) bool {
 	var mismatch *MismatchError
 	return errors.As(err, &mismatch) || errors.Is(err, ErrChanged)

@@ -6,15 +6,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a file is opened for.
+// Flags for opening a file.
 const (
 	toRead   = unix.O_RDONLY | unix.O_NONBLOCK
 	toLookAt = unix.O_PATH
 )
 
-// beneath opens a file by one system call. It returns nil if that fails for whatever reason:
-// the kernel is older than 5.6, a sandbox forbids it, or there is no such file. An os.Root will
-// tell.
+// beneath opens a file with one system call. It returns nil if that fails for any reason: the kernel is older
+// than 5.6, a sandbox forbids the call, or the file does not exist. The caller then tries os.Root, which
+// returns the error.
 func (d *Dir) beneath(name string, how int) *os.File {
 	fd, err := unix.Openat2(int(d.handle.Fd()), name, &unix.OpenHow{
 		Flags:   uint64(how | unix.O_CLOEXEC),

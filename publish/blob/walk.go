@@ -10,14 +10,14 @@ import (
 	"syscall"
 )
 
-// MaxDepth is how many directories may be nested in a tree that is walked. A tree of mirrors has some ten.
+// MaxDepth is the maximum nesting of directories in a walked tree. A tree of mirrors has about ten levels.
 const MaxDepth = 100
 
-// ErrTooDeep says that directories are nested deeper than MaxDepth.
+// ErrTooDeep means that directories are nested deeper than MaxDepth.
 var ErrTooDeep = fmt.Errorf("directories are nested more than %d deep", MaxDepth)
 
 // Walk calls visit for the file or directory at name and for everything below it, in the order of names, as
-// fs.WalkDir does. It ends when ctx does. A directory that is nested too deep is visited with ErrTooDeep, and
+// fs.WalkDir does. It ends when ctx ends. A directory that is nested too deep is visited with ErrTooDeep and
 // not entered. Symbolic links are not followed.
 func (d *Dir) Walk(ctx context.Context, name string, visit fs.WalkDirFunc) error {
 	return fs.WalkDir(d.FS(), name, func(full string, e fs.DirEntry, err error) error {
@@ -35,7 +35,7 @@ func (d *Dir) Walk(ctx context.Context, name string, visit fs.WalkDirFunc) error
 	})
 }
 
-// FS is the directory as a file system, in which nothing blocks when it is opened.
+// FS returns the directory as a file system in which opening a file never blocks.
 func (d *Dir) FS() fs.FS { return dirFS{d} }
 
 type dirFS struct{ dir *Dir }
@@ -56,12 +56,12 @@ func (f dirFS) Stat(name string) (fs.FileInfo, error) {
 	return f.dir.Stat(name)
 }
 
-// ReadDir implements fs.ReadDirFS. What is no directory any more when it is opened is an error.
+// ReadDir implements fs.ReadDirFS. It is an error if the directory has been replaced by a file.
 func (f dirFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	if err := valid("readdir", name); err != nil {
 		return nil, err
 	}
-	// A file of an os.Root, whose entries are looked at where they are.
+	// A file of an os.Root reads information about its entries below the root.
 	h, err := f.dir.Root.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, err

@@ -1,4 +1,4 @@
-// Package closure selects packages of a mirror by its index, and finds all that they need.
+// Package closure selects packages from the index of a mirror and finds all packages that they need.
 package closure
 
 import (
@@ -18,20 +18,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Want says which packages are meant: those that a query matches, and what the environments of lock files consist of.
-// Without either it is everything that is offered.
+// A Want selects packages: those that a query matches and those of the environments of lock files. Without
+// either it selects every offered package.
 type Want struct {
 	Packages []*query.Query
 	Locks    []*lockfile.Lock
 }
 
-// Everything reports whether nothing is selected, so that everything is meant.
+// Everything reports whether there is no query or lock file, so that every package is selected.
 func (w Want) Everything() bool { return len(w.Packages)+len(w.Locks) == 0 }
 
-// A Catalogue is what the indices of a mirror offer, by hash.
+// A Catalogue holds the records of a mirror's indices by hash.
 type Catalogue struct {
 	records map[spec.Hash]catalogued
-	graph   *query.Graph // of all records; nil until it was needed
+	graph   *query.Graph // of all records; nil until it is needed
 }
 
 type catalogued struct {
@@ -40,7 +40,8 @@ type catalogued struct {
 	from   int // the position of its index
 }
 
-// Of returns the catalogue of the indices of a mirror, or of several: what more than one offers is that of the first.
+// Of returns the catalogue of the indices of one or several mirrors. If several offer a package, the first
+// one counts.
 func Of(all ...*indices.Set) *Catalogue {
 	c := &Catalogue{records: make(map[spec.Hash]catalogued)}
 	for i, x := range all {
@@ -63,17 +64,17 @@ func (c catalogued) node() (*spec.Node, error) {
 	return n, nil
 }
 
-// A Chosen package is one that is offered, and selected or needed.
+// A Chosen package is an offered package that is selected or needed.
 type Chosen struct {
 	Node   *spec.Node
 	Record jsontext.Value // of the index
-	From   int            // the position of the index that offers it: see Of
+	From   int            // position of the index that offers it: see Of
 }
 
-// A Lacking package is one that is needed and not offered.
+// A Lacking package is needed but not offered.
 type Lacking struct {
 	layout.SpecName
-	neededBy string // empty: it was asked for
+	neededBy string // empty: it was selected
 }
 
 func (l Lacking) String() string {
@@ -84,16 +85,16 @@ func (l Lacking) String() string {
 	return l.neededBy + " needs " + what + ", which is not offered"
 }
 
-// A Closure is what is selected of a catalogue, and all that it needs when it is installed.
+// A Closure holds the packages selected from a catalogue and all that they need when they are installed.
 type Closure struct {
-	Missing []Lacking // of what is needed
+	Missing []Lacking // needed but not offered
 
 	catalogue *Catalogue
 	found     map[spec.Hash]Chosen
 }
 
-// Installed returns the packages that are wanted, with what they need when they are installed. With builds it returns those
-// as well that were needed to build these, as far as they are offered.
+// Installed returns the wanted packages and all that they need when they are installed. With builds, it also
+// returns the offered packages that were needed to build these.
 func (c *Catalogue) Installed(want Want, builds bool) (*Closure, error) {
 	wanted, missing, err := c.selected(want)
 	if err != nil {
@@ -118,13 +119,13 @@ func (c *Catalogue) Installed(want Want, builds bool) (*Closure, error) {
 	return x, nil
 }
 
-// Packages are in the order of their hashes.
+// Packages returns all packages, in the order of their hashes.
 func (x *Closure) Packages() []Chosen {
 	return slices.SortedFunc(maps.Values(x.found), byHash)
 }
 
-// follow adds packages that are offered, and those that edges lead to. What is needed and not offered is missing, unless it
-// is external.
+// follow adds offered packages and those to which their edges lead. With needed, a package that is neither
+// offered nor external is recorded in Missing.
 func (x *Closure) follow(from []spec.Hash, edges func(*spec.Node) []spec.Hash, needed bool) error {
 	neededBy := make(map[spec.Hash]string)
 	for next := slices.Clone(from); len(next) > 0; next = next[1:] {
@@ -162,7 +163,7 @@ func (x *Closure) follow(from []spec.Hash, edges func(*spec.Node) []spec.Hash, n
 	return nil
 }
 
-// selected are the packages that are asked for and offered; everything, if nothing is asked for.
+// selected returns the wanted packages that are offered; all offered packages if want selects everything.
 func (c *Catalogue) selected(want Want) (wanted []spec.Hash, missing []Lacking, err error) {
 	if want.Everything() {
 		for h, r := range c.records {
@@ -204,7 +205,7 @@ func (c *Catalogue) link() error {
 	return nil
 }
 
-// matching are the packages that are offered and that any query matches.
+// matching returns the offered packages that any of the queries matches.
 func (c *Catalogue) matching(queries []*query.Query) ([]spec.Hash, error) {
 	if err := c.link(); err != nil {
 		return nil, err
@@ -220,7 +221,7 @@ func (c *Catalogue) matching(queries []*query.Query) ([]spec.Hash, error) {
 	return found, nil
 }
 
-// Depended returns packages that are offered, and of all that they depend on in any way what is offered, in the order of
+// Depended returns the offered ones among packages and all their dependencies of any type, in the order of
 // their hashes.
 func (c *Catalogue) Depended(from []spec.Hash) ([]Chosen, error) {
 	seen := make(map[spec.Hash]bool)
@@ -245,14 +246,14 @@ func (c *Catalogue) Depended(from []spec.Hash) ([]Chosen, error) {
 	return found, nil
 }
 
-// Matching returns the packages that are offered and that a query matches, in the order of their hashes.
+// Matching returns the offered packages that a query matches, in the order of their hashes.
 func (c *Catalogue) Matching(q *query.Query) ([]spec.Hash, error) {
 	found, err := c.matching([]*query.Query{q})
 	slices.Sort(found)
 	return found, err
 }
 
-// Names are packages that have a record, for people.
+// Names returns readable names of packages that have a record.
 func (c *Catalogue) Names(packages []spec.Hash) []string {
 	names := make([]string, len(packages))
 	for i, h := range packages {
@@ -262,17 +263,17 @@ func (c *Catalogue) Names(packages []spec.Hash) []string {
 	return names
 }
 
-// An UnmatchedError says that a query matches nothing that is offered.
+// An UnmatchedError means that a query matches no offered package.
 type UnmatchedError struct {
 	Query string
-	Names []string // in it that no package has, each with the one that may be meant
+	Names []string // names in the query that no package has, each with a suggestion
 }
 
 func (e *UnmatchedError) Error() string {
 	return strings.Join(append([]string{fmt.Sprintf("nothing that the mirror offers matches %q", e.Query)}, e.Names...), ": ")
 }
 
-// Unmatched returns the error of a query that matches nothing.
+// Unmatched returns the error for a query that matches nothing.
 func (c *Catalogue) Unmatched(q *query.Query) *UnmatchedError {
 	e := &UnmatchedError{Query: q.String()}
 	unknown, known := c.graph.Unknown(q)
@@ -285,7 +286,7 @@ func (c *Catalogue) Unmatched(q *query.Query) *UnmatchedError {
 // Offers reports whether a package is offered.
 func (c *Catalogue) Offers(h spec.Hash) bool { return c.records[h].InBuildcache }
 
-// Offer takes a package that has a record for one that is offered.
+// Offer marks a package that has a record as offered.
 func (c *Catalogue) Offer(h spec.Hash) {
 	if r, ok := c.records[h]; ok {
 		r.InBuildcache = true

@@ -5,8 +5,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Dependents calls refuse for what depends on a refused package. A spec carries
-// all that it depends on, however far.
+// Dependents calls refuse for every package that depends on a refused package. A spec contains all its direct
+// and indirect dependencies.
 func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
 	bad := make(map[spec.Hash]string)
 	for p := range refused {
@@ -16,7 +16,7 @@ func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]
 	}
 	for _, p := range packages {
 		if _, ok := refused[p]; !ok {
-			delete(bad, p.Hash) // another document of it is good
+			delete(bad, p.Hash) // another document of the package is good
 		}
 	}
 	for _, p := range packages {
@@ -32,7 +32,7 @@ func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]
 	}
 }
 
-// Waves orders what stores packages so that each comes after those that it depends on, in as few waves as that takes. of
+// Waves orders items so that each package comes after its dependencies, in as few waves as possible. of
 // returns the package of an item.
 func Waves[T any](items []T, of func(T) *buildcache.Package) [][]T {
 	byHash := make(map[spec.Hash]*buildcache.Package, len(items))
@@ -45,7 +45,7 @@ func Waves[T any](items []T, of func(T) *buildcache.Package) [][]T {
 		if n, ok := depth[p]; ok {
 			return n
 		}
-		depth[p] = 0 // a hash covers those of its dependencies, so there is no circle
+		depth[p] = 0 // a hash covers the hashes of its dependencies, so there is no cycle
 		n := 0
 		for _, dep := range p.Spec.Nodes[1:] {
 			if q := byHash[dep.Hash]; q != nil && q != p {

@@ -78,7 +78,7 @@ func (c contained) Publish(ctx context.Context, r *Run) (out Result, err error) 
 	return out, err
 }
 
-// Tell implements Work.
+// Invalidate implements Work.
 func (c contained) Invalidate(ctx context.Context, obligations [][]byte) error {
 	return c.caught(func() error { return c.Work.Invalidate(ctx, obligations) })
 }

@@ -1,9 +1,10 @@
 // Package daemon publishes packages as they appear.
 //
-// It schedules work and keeps the queue; publishing itself is behind the Work interface. An accepted package is
-// published, fails with a reason, or is cancelled because its document is gone. It is never forgotten, and never
-// waits for a defective package. A scan of the source finds the packages to publish. Events of the file system and
-// calls only say where to look. While there is nothing to publish, the daemon makes no requests.
+// It schedules work and keeps the queue; publishing itself is behind the Work interface. An accepted package
+// is published, fails with a reason, or is cancelled because its document is gone. It is never forgotten, and
+// never waits for a defective package. A scan of the source finds the packages to publish. Events of the file
+// system and calls only say which directories to scan. While there is nothing to publish, the daemon makes no
+// requests.
 package daemon
 
 import (
@@ -35,7 +36,7 @@ type Mirror struct {
 	// Settle is the time without new ready packages after which a run begins, so that packages that arrive together
 	// are published together.
 	Settle time.Duration
-	// MaxDelay is how long the first package may wait for more.
+	// MaxDelay is how long the first package may wait for others.
 	MaxDelay time.Duration
 	// Scan is the interval between scans of the source.
 	Scan time.Duration
@@ -43,7 +44,7 @@ type Mirror struct {
 	Stuck time.Duration
 	// Watch requests hints from the file system. NFS provides none; scans find everything there.
 	Watch bool
-	// Caches says that caches must be invalidated after publishing.
+	// Caches is true if caches must be invalidated after publishing.
 	Caches bool
 	// SigningKey is the key that signs the packages, or nil.
 	SigningKey *SigningKey
@@ -238,7 +239,7 @@ func (d *Daemon) isStopping() bool {
 	}
 }
 
-// wait waits for d. It returns false if ctx has ended first.
+// wait waits for t. It returns false if ctx has ended first.
 func wait(ctx context.Context, t time.Duration) bool {
 	return waitOr(ctx, t, nil)
 }
@@ -255,7 +256,7 @@ func waitOr(ctx context.Context, t time.Duration, poke <-chan struct{}) bool {
 	return ctx.Err() == nil
 }
 
-// A poke wakes a goroutine once, however often it is given before.
+// A poke wakes a goroutine once, even if it is given several times before.
 type poke chan struct{}
 
 func newPoke() poke { return make(poke, 1) }

@@ -18,16 +18,16 @@ const (
 	// lookEvery is the interval at which the queue is checked while many packages become ready.
 	lookEvery = 100 * time.Millisecond
 
-	// A package that a run refused is checked again, because it may have changed during the run. After so many
-	// refusals it fails.
+	// A package that a run refused is checked again, because it may have changed during the run. It fails
+	// after mostRefusals refusals.
 	mostRefusals = 3
 	firstRefusal = 2 * time.Second
 
-	// A package that fails alone is tried so often.
+	// The maximum number of attempts for a package that fails alone.
 	mostFailures = 5
 	firstFailure = 5 * time.Second
 
-	// A destination that cannot be used is tried again after longer and longer pauses.
+	// A destination that cannot be used is tried again after increasing pauses.
 	firstPause   = 5 * time.Second
 	longestPause = 5 * time.Minute
 )

@@ -165,8 +165,9 @@ func (k *worker) trouble(ctx context.Context, what string, err error) {
 	wait(ctx, queueTrouble)
 }
 
-// keep records what must not be lost. It retries until the queue can be used or the worker stops. In the latter
-// case the next process finds the jobs claimed and does them again. It reports whether it was recorded.
+// keep records results that must not be lost. It retries until the queue can be used or the worker stops. In
+// the latter case the next process finds the jobs claimed and does them again. It reports whether the results
+// were recorded.
 func (k *worker) keep(ctx context.Context, what string, write func(context.Context) error) bool {
 	for {
 		err := write(context.WithoutCancel(ctx))

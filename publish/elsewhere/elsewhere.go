@@ -1,7 +1,7 @@
-// Package elsewhere makes a source of a mirror that is somewhere else: in a bucket, in a directory, or behind a URL.
+// Package elsewhere reads another mirror as a source: in a bucket, in a directory, or behind a URL.
 //
-// What the mirror offers is known from its index, so it need not be listed. What is selected brings along what it needs when it
-// is installed. From there on a copy is a publish.
+// The index says what the mirror offers, so the mirror need not be listed. Selected packages bring along all
+// that they need when they are installed. From there on, a copy is an ordinary publish.
 package elsewhere
 
 import (
@@ -29,32 +29,35 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 )
 
-// A Closure says which packages of a mirror elsewhere are meant. What they need when they are installed belongs to them.
+// A Closure selects packages of another mirror, together with all that they need when they are installed.
 type Closure struct {
 	closure.Want
-	// View is a named index that must offer what is meant and all that it needs; empty: the index of the whole mirror.
+	// View is a named index that must offer the selected packages and all that they need; empty: the index of
+	// the whole mirror.
 	View string
-	// Layout is that of the mirrors that are meant, v3 or v2. Empty: both.
+	// Layout selects mirrors of layout v3 or v2. Empty: both.
 	Layout string
 	// NoKeys leaves out the public keys of the source.
 	NoKeys bool
-	// Builds adds what packages were built with, as far as it is offered.
+	// Builds adds the packages' build dependencies, as far as they are offered.
 	Builds bool
-	// Anew also reads the packages that the destination offers already.
+	// Anew also reads packages that the destination already offers.
 	Anew bool
-	// Held are packages that come from somewhere else: they are left out, and may be needed. See Offered.
+	// Held are packages that clients get from elsewhere. They are left out, but other packages may need them.
+	// See Offered.
 	Held map[spec.Hash]bool
-	// Needed are packages without which those that need them are refused, also if everything is meant. What else a mirror needs and does not offer is
-	// said in a warning then.
+	// Needed are packages that must not be missing: packages that need them are refused otherwise, even if
+	// everything is selected. If everything is selected, other missing packages cause only a warning.
 	Needed map[spec.Hash]bool
 }
 
-// ErrNoView reports that no mirror has the view that was asked for.
+// ErrNoView means that no mirror has the requested view.
 var ErrNoView = errors.New("there is no view")
 
-// Open reads the documents of packages that are selected, and of what they need, from mirrors that complete each other: what more than
-// one offers is read from the first. A package that to offers already is not read. ctx must last as long as the Source: its blobs are
-// read when they are stored, which a store made by transfer.Relay does without reading them twice.
+// Open reads the documents of the selected packages, and of all that they need, from mirrors that complete
+// each other. A package that several mirrors offer is read from the first one. A package that the destination
+// to already offers is not read. ctx must last as long as the Source, because blobs are read when they are
+// stored. A store from transfer.Relay reads each blob only once.
 func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
 	src, specs := new(source.Source), spec.NewReader(maxSpecs)
 	var unmatched map[*query.Query]error // in all mirrors so far
@@ -91,7 +94,7 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 		}
 	}
 	if len(c.Held) > 0 {
-		return src, nil // which may be all that was asked for
+		return src, nil // which may be all selected packages
 	}
 	for _, m := range src.Mirrors {
 		if len(m.Packages)+len(m.There)+len(m.Refused) > 0 {
@@ -104,7 +107,7 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 	return nil, fmt.Errorf("%w: the index offers no package", source.ErrNothing)
 }
 
-// maxSpecs is how many bytes the specs of the packages that are read may take in memory: those of 200,000 packages.
+// maxSpecs limits the bytes that the specs of packages take in memory: enough for 200,000 packages.
 const maxSpecs = 256 << 20
 
 // A reading is one layout of a mirror being read.
@@ -118,7 +121,7 @@ type reading struct {
 	mirror *source.Mirror
 	files  *remote
 
-	offering  []mirror.Reader // those of from that have an index
+	offering  []mirror.Reader // the mirrors of from that have an index
 	kept      atomic.Int64    // bytes of specs: see maxKept
 	unmatched map[*query.Query]error
 }
@@ -207,10 +210,11 @@ func (e *reading) refuse(p *buildcache.Package, reason string) {
 	}
 }
 
-// holes reports what is needed and not offered. Where packages were asked for, that is an error, unless the destination has it from
-// somewhere else; and where a view lacks what the mirror offers. A copy of everything else is as good as the mirror, which gets a warning.
+// holes reports needed packages that are not offered. It is an error if packages were selected, unless the
+// destination or another mirror has the package, and also if a view lacks a package that the mirror offers.
+// If everything is copied, the copy is as complete as the mirror, so a missing package causes only a warning.
 func (e *reading) holes(ctx context.Context, missing []closure.Lacking, lacks comparison) error {
-	var outside map[spec.Hash]bool // what the mirrors offer outside of the view
+	var outside map[spec.Hash]bool // packages that the mirrors offer outside of the view
 	for _, l := range missing {
 		if lacks.offers(l.Hash) || e.Held[l.Hash] {
 			continue
@@ -237,13 +241,13 @@ func (e *reading) holes(ctx context.Context, missing []closure.Lacking, lacks co
 	return nil
 }
 
-// A comparison is what a destination lacks, as far as its index and a listing tell.
+// A comparison holds what a destination lacks, according to its index and a listing.
 type comparison struct {
-	index     *indices.Set // of the destination; nil if that cannot be read
-	documents []document   // that are to be read
+	index     *indices.Set // of the destination; nil if it cannot be read
+	documents []document   // to be read
 }
 
-// A document is that of a package, which is under one of its names.
+// A document is the document of a package, stored under one of its names.
 type document struct {
 	names []string
 	from  mirror.Reader
@@ -251,8 +255,8 @@ type document struct {
 
 func (c comparison) offers(h spec.Hash) bool { return c.index != nil && c.index.Has(h) }
 
-// compare finds out which packages the destination has already: those that its index offers and whose document is
-// there. Everything else is read, since an index comes last.
+// compare determines which packages the destination already has: those that its index offers and whose
+// document is there. All other packages are read.
 func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison, error) {
 	var c comparison
 	documents := make([]document, len(all))
@@ -274,7 +278,7 @@ func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison
 		if ctx.Err() != nil {
 			return c, ctx.Err()
 		}
-		if err == nil { // else the plan tells what becomes of it
+		if err == nil { // otherwise the plan decides what to do with the index
 			c.index = x
 		}
 	}
@@ -304,7 +308,7 @@ func (e *reading) compare(ctx context.Context, all []closure.Chosen) (comparison
 	return c, nil
 }
 
-// namesOf are the names that the document of a package may have.
+// namesOf returns the possible names of the document of a package.
 func (e *reading) namesOf(p closure.Chosen) ([]string, error) {
 	names, ok := e.layout.DocumentNames(p.Node, buildcache.ToolchainIn(p.Record))
 	for _, name := range names {
@@ -319,7 +323,7 @@ func (e *reading) namesOf(p closure.Chosen) ([]string, error) {
 
 // read reads the documents and the specs of packages.
 func (e *reading) read(ctx context.Context, documents []document) error {
-	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is put in
+	var mu sync.Mutex // guards e.mirror, e.src.Findings and e.files while one package is added
 	return parallel.Each(ctx, parallel.Readers, documents, func(ctx context.Context, d document) error {
 		p, blobs, err := e.readPackage(ctx, d)
 		if err != nil && !inventory.InContent(err) {
@@ -337,7 +341,8 @@ func (e *reading) read(ctx context.Context, documents []document) error {
 	})
 }
 
-// readPackage returns a package and its blobs. What its name tells is returned along with an error.
+// readPackage returns a package and its blobs. With an error, it returns a package that holds only what the
+// name tells.
 func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Package, map[string]object, error) {
 	names := d.names
 	id, _ := e.layout.ParsePackageName(names[0])
@@ -380,7 +385,8 @@ func (e *reading) readPackage(ctx context.Context, d document) (*buildcache.Pack
 	return p, blobs, nil
 }
 
-// readKeys reads the keys that the mirrors offer to clients. One that is not what its name says is not copied.
+// readKeys reads the keys that the mirrors offer to clients. A key that does not match its name is not
+// copied.
 func (e *reading) readKeys(ctx context.Context) (all []source.Key, spoilt []buildcache.Finding, err error) {
 	if e.NoKeys {
 		return nil, nil, nil
@@ -418,18 +424,18 @@ func (e *reading) readKey(ctx context.Context, from mirror.Reader, f key.Fingerp
 	return k, err
 }
 
-// remote are the files of mirrors elsewhere.
+// remote reads files of other mirrors.
 type remote struct {
-	mirror.Reader                 // of the first, for what no package has brought along
+	mirror.Reader                 // the first mirror, for objects of no package
 	ctx           context.Context // of the run: see transfer.New
 	objects       map[string]object
 }
 
-// An object is in one of the mirrors.
+// An object is an object of one of the mirrors.
 type object struct {
 	from mirror.Reader
 	size int64
-	kept []byte // its content, if that is known already
+	kept []byte // its content, if already known
 }
 
 func (r *remote) of(name string) mirror.Reader {
@@ -458,7 +464,7 @@ func (r *remote) Content(name string) (blob.Source, error) {
 	return transfer.New(r.ctx, o.from, name, o.size, o.kept), nil
 }
 
-// packageOf is a package as far as its node in an index tells.
+// packageOf returns a package with what its node in an index tells.
 func packageOf(n *spec.Node) *buildcache.Package {
 	p := &buildcache.Package{}
 	p.Package, p.Version, p.Hash = n.Name, n.Version, n.Hash

@@ -8,11 +8,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// maxKept is how many bytes of specs are kept from when a package is read to when its spec is stored. A compressed spec has some kilobytes. Those
-// of further packages are requested again.
+// maxKept is how many bytes of specs are kept in memory between reading a package and storing its spec. A
+// compressed spec has a few kilobytes. Specs beyond the limit are requested again.
 const maxKept = 32 << 20
 
-// A keeper keeps what is read through it.
+// A keeper keeps the last object that is read through it.
 type keeper struct {
 	mirror.Reader
 	name string
@@ -40,7 +40,8 @@ func (c *copied) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// taken returns what was read of an object, which the reader has checked. It is nil if nothing was read, or if there is no room for it.
+// taken returns the content of an object that was read and checked. It is nil if it was not read, or if
+// maxKept is reached.
 func (k *keeper) taken(name string, kept *atomic.Int64) []byte {
 	size := int64(len(k.text))
 	if k.name != name || size == 0 {

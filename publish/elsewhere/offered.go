@@ -17,10 +17,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/transfer"
 )
 
-// ErrNoIndex: a place is no mirror, or one without an index.
+// ErrNoIndex means that a location holds no mirror, or a mirror without an index.
 var ErrNoIndex = fmt.Errorf("%w: there is no index of a Spack mirror", source.ErrNothing)
 
-// noIndex is that error, with the mirrors that are below the places.
+// noIndex returns ErrNoIndex with the names of mirrors below the locations.
 func noIndex(ctx context.Context, from []mirror.Reader) error {
 	var below []string
 	for _, r := range from {
@@ -38,7 +38,7 @@ func noIndex(ctx context.Context, from []mirror.Reader) error {
 	return fmt.Errorf("%w, but of mirrors below it: %s", ErrNoIndex, alike.Few(below))
 }
 
-// blame says that an error is about a mirror that is read.
+// blame marks an error as one of a mirror that is read.
 func blame(m mirror.Reader, err error) error {
 	if err == nil {
 		return nil
@@ -46,7 +46,8 @@ func blame(m mirror.Reader, err error) error {
 	return &transfer.ReadError{From: m, Err: err}
 }
 
-// readIndex reads an index of a mirror; nil: there is none. With check, each record must be one that Spack can read.
+// readIndex reads an index of a mirror; nil: there is none. With check, Spack must be able to read each
+// record.
 func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check bool) (*indices.Set, error) {
 	p, err := l.ReadPointer(ctx, m)
 	if err != nil || p.Version == mirror.Absent {
@@ -57,7 +58,7 @@ func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check 
 	return x, blame(m, inventory.Damage(l, err))
 }
 
-// Offered returns the packages that mirrors offer, by their indices.
+// Offered returns the packages that the indices of mirrors offer.
 func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool, error) {
 	offered := make(map[spec.Hash]bool)
 	for _, m := range mirrors {

@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// A NotInViewError says that a view lacks what its mirror offers.
+// A NotInViewError means that a view lacks packages that its mirror offers.
 type NotInViewError struct {
 	View, Query string
 	Packages    []string // that the mirror offers
@@ -22,7 +22,7 @@ func (e *NotInViewError) Error() string {
 	return fmt.Sprintf("nothing in the view %s matches %q, only outside of it: %s", e.View, e.Query, alike.Few(e.Packages))
 }
 
-// outside returns the error of a query that matches nothing in a view of mirrors.
+// outside returns the error for a query that matches nothing in a view of mirrors.
 func outside(ctx context.Context, from []mirror.Reader, view string, q *query.Query) error {
 	var all []*indices.Set
 	for _, m := range from {

@@ -10,16 +10,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A DamagedError says why an index cannot be used that is there.
+// A DamagedError says why an existing index cannot be used.
 type DamagedError struct {
-	Name string // of the index, or of what points at it
+	Name string // of the index or its pointer
 	Err  error
 }
 
 func (e *DamagedError) Error() string { return "the index " + e.Name + " is damaged: " + e.Err.Error() }
 func (e *DamagedError) Unwrap() error { return e.Err }
 
-// Damage returns an error of reading the index of a layout as a DamagedError if it is one of content, and of no newer version; nil for nil.
+// Damage wraps an error of reading an index in a DamagedError if the content is at fault. An index of a newer
+// version is not damaged. It returns nil for nil.
 func Damage(l buildcache.Layout, err error) error {
 	name := l.IndexNames()[0]
 	if version, ok := errors.AsType[*index.VersionError](err); ok && version.Newer() {
@@ -31,7 +32,7 @@ func Damage(l buildcache.Layout, err error) error {
 	return &DamagedError{name, err}
 }
 
-// InContent reports whether an error is about what a mirror holds, and not about the way to it.
+// InContent reports whether an error concerns the content of a mirror, and not the access to it.
 func InContent(err error) bool {
 	_, unusable := errors.AsType[*buildcache.ContentError](err)
 	_, mismatch := errors.AsType[*blob.MismatchError](err)

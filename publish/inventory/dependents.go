@@ -6,17 +6,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// A Dependent is a package that needs others.
+// A Dependent is a package that depends on others.
 type Dependent struct {
 	*query.Node
 	Offered  bool           // by the mirror
-	Distance int            // 1: it depends on one of them itself
-	Types    query.DepTypes // of its first dependency on the way to them
+	Distance int            // 1: direct dependency
+	Types    query.DepTypes // of the first dependency on the path
 	Through  *query.Node    // that dependency
 }
 
-// Dependents returns the packages that depend on any of some packages, by the shortest way, through dependencies of any of the
-// types. The nearest come first.
+// Dependents returns the packages that depend on any of the packages on, with the shortest path through
+// dependencies of the given types. The nearest packages come first.
 func (inv *Inventory) Dependents(on []*query.Node, types query.DepTypes) []Dependent {
 	users := make(map[*query.Node][]Dependent)
 	for n := range inv.Graph.All() {

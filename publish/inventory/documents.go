@@ -14,7 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Document is what makes a build installable: the object that points at its tarball.
+// A Document is the object that makes a build installable: it points at the tarball.
 type Document struct {
 	*Build
 	Name     string
@@ -22,8 +22,8 @@ type Document struct {
 	SHA256   blob.Digest
 	Stored   time.Time
 	Signed   bool
-	Signer   string    // key id or fingerprint, as the signature says; empty if it does not say
-	Judged   Judgement // what a Judge says of its signature
+	Signer   string    // key id or fingerprint named by the signature; empty if it names none
+	Judged   Judgement // result of checking the signature
 	Blobs    []Blob
 	Unusable error // why the document cannot be used; nil if it can
 }
@@ -36,7 +36,7 @@ type Blob struct {
 	Tarball bool        `json:"tarball"`
 }
 
-// Tarball is the blob that is unpacked when a package is installed; nil if there is none.
+// Tarball returns the blob that is unpacked when a package is installed; nil if there is none.
 func (d *Document) Tarball() *Blob {
 	for i := range d.Blobs {
 		if d.Blobs[i].Tarball {
@@ -46,7 +46,7 @@ func (d *Document) Tarball() *Blob {
 	return nil
 }
 
-// Bytes is the size of a document and all that it points at.
+// Bytes returns the size of a document and all its blobs.
 func (d *Document) Bytes() int64 {
 	n := d.Size
 	for _, b := range d.Blobs {
@@ -55,10 +55,11 @@ func (d *Document) Bytes() int64 {
 	return n
 }
 
-// A Judgement is whether the signature of a document is good and by a trusted key.
+// A Judgement says whether the signature of a document is valid and by a trusted key.
 type Judgement int
 
-// Nobody has judged the signature; it is good and by a trusted key; or it is not, or there is none.
+// NotJudged: the signature was not checked. Trusted: it is valid and by a trusted key. NotTrusted: it is not,
+// or there is none.
 const (
 	NotJudged Judgement = iota
 	Trusted
@@ -70,7 +71,7 @@ func Documents(ctx context.Context, r mirror.Reader, builds []*Build) ([]*Docume
 	return JudgedDocuments(ctx, r, builds, nil)
 }
 
-// JudgedDocuments is Documents, and compares their signatures with trusted keys. Nil: there are none.
+// JudgedDocuments is Documents that also checks signatures against trusted keys. Nil: they are not checked.
 func JudgedDocuments(ctx context.Context, r mirror.Reader, builds []*Build, trusted *key.Ring) ([]*Document, error) {
 	all := make([]*Document, len(builds))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(builds), func(ctx context.Context, i int) error {
@@ -81,7 +82,7 @@ func JudgedDocuments(ctx context.Context, r mirror.Reader, builds []*Build, trus
 	return all, err
 }
 
-// readDocument fails if the mirror cannot be read. What is wrong with the document is in Unusable.
+// readDocument returns an error if the mirror cannot be read. A defect of the document is in Unusable.
 func readDocument(ctx context.Context, r mirror.Reader, b *Build, trusted *key.Ring) (*Document, error) {
 	d := &Document{Build: b}
 	var denied error // as in Read
@@ -125,7 +126,7 @@ func (d *Document) judge(text []byte, trusted *key.Ring) {
 	}
 }
 
-// point reads what a document points at.
+// point fills in the blobs that a document points at.
 func (d *Document) point(ctx context.Context, r mirror.Reader, text []byte) error {
 	p, err := d.layout.ParseDocument(d.Name, text, spec.NewReader(buildcache.MaxDocument))
 	if err != nil {
@@ -133,7 +134,7 @@ func (d *Document) point(ctx context.Context, r mirror.Reader, text []byte) erro
 		return nil
 	}
 	for i, b := range p.Blobs {
-		if b.Size < 0 { // only the object can tell
+		if b.Size < 0 { // only the object shows its size
 			info, err := r.Stat(ctx, b.Name)
 			if errors.Is(err, mirror.ErrNotExist) {
 				d.Unusable = fmt.Errorf("%s is not there: run publish verify", b.Name)

@@ -1,5 +1,5 @@
-// Package inventory tells what a mirror offers: its packages, what they depend on and who depends on them, how large
-// they are and who signed them. It reads what clients read, first of all the index, and writes nothing.
+// Package inventory tells what a mirror offers: its packages with their dependencies, dependents, sizes and
+// signers. It reads the same objects as clients, above all the index, and writes nothing.
 package inventory
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// ErrNoIndex: the mirror has no index, or there is no mirror. It is a buildcache.ErrNoMirror.
+// ErrNoIndex means that there is no mirror, or a mirror without an index. It is a buildcache.ErrNoMirror.
 var ErrNoIndex = fmt.Errorf("%w: there is no index", buildcache.ErrNoMirror)
 
 // A Build is a package that a mirror offers.
@@ -29,10 +29,10 @@ type Build struct {
 	layout buildcache.Layout
 }
 
-// Layout is the name of the layout that it is offered in: v3 or v2.
+// Layout returns the name of the layout in which the build is offered: v3 or v2.
 func (b *Build) Layout() string { return b.layout.Name() }
 
-// Documents are the names that its document may have, the one that clients try first before the other.
+// Documents returns the possible names of its document, the one that clients try first at the front.
 func (b *Build) Documents() []string {
 	n := &spec.Node{Name: b.Name, Version: b.Version.String(), Hash: spec.Hash(b.Hash), OS: b.OS, Target: b.Target}
 	names, _ := b.layout.DocumentNames(n, func() buildcache.Toolchain {
@@ -41,17 +41,18 @@ func (b *Build) Documents() []string {
 	return names
 }
 
-// An Inventory is what the indices of a mirror say.
+// An Inventory is the content of a mirror's indices.
 type Inventory struct {
-	Layouts []string     // those that have an index: v3, v2
-	State   []string     // of each of them, which index it is: see State
-	Graph   *query.Graph // all packages, also those that are only depended on
-	Builds  []*Build     // that are offered, by name, the newest version first
+	Layouts []string     // layouts with an index: v3, v2
+	State   []string     // identifies the index of each layout: see State
+	Graph   *query.Graph // all packages, including those that are only dependencies
+	Builds  []*Build     // offered builds by name, the newest version first
 
 	offered map[*query.Node]*Build
 }
 
-// Read reads the indices of a mirror. With a view it reads that one instead, which only layout v3 has.
+// Read reads the indices of a mirror. With a view it reads the index of the view instead, which only layout
+// v3 has.
 func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error) {
 	layouts := buildcache.Layouts()
 	if view != "" {
@@ -61,7 +62,7 @@ func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error)
 		layouts = viewsOf(layouts, view)
 	}
 	inv := &Inventory{Graph: query.NewGraph(), offered: make(map[*query.Node]*Build)}
-	var denied error // a store denies what is not there to those who may not list, so it counts only if nothing else is there
+	var denied error // counts only if no index is found: without permission to list, missing objects are denied
 	var wanted []string
 	for _, l := range layouts {
 		err := inv.read(ctx, r, l)
@@ -85,7 +86,8 @@ func Read(ctx context.Context, r mirror.Reader, view string) (*Inventory, error)
 	return inv, nil
 }
 
-// DocumentsOf are the names that the document of a package may have in a layout, also of one that is not offered.
+// DocumentsOf returns the possible names of a package's document in a layout. The package need not be
+// offered.
 func DocumentsOf(l buildcache.Layout, n *query.Node) []string { return (&Build{n, l}).Documents() }
 
 // ReadLayout reads the index of one layout.
@@ -102,7 +104,7 @@ func ReadLayout(ctx context.Context, r mirror.Reader, l buildcache.Layout) (*Inv
 	return inv, nil
 }
 
-// Find makes queries find packages besides that no index names. They are not offered.
+// Find adds packages that no index names, so that queries find them. They do not count as offered.
 func (inv *Inventory) Find(specs []*spec.Spec) error {
 	for _, s := range specs {
 		for _, n := range s.Nodes {
@@ -115,7 +117,7 @@ func (inv *Inventory) Find(specs []*spec.Spec) error {
 	return nil
 }
 
-// viewsOf are the layouts with a view in place of the index of the whole mirror, where they have views.
+// viewsOf returns the layouts that have views, with the view in place of the index of the whole mirror.
 func viewsOf(layouts []buildcache.Layout, view string) (named []buildcache.Layout) {
 	for _, l := range layouts {
 		if v, ok := l.View(view); ok {
@@ -130,7 +132,7 @@ func Compare(a, b *query.Node) int {
 	return cmp.Or(cmp.Compare(a.Name, b.Name), b.Version.Compare(a.Version), cmp.Compare(a.Version.String(), b.Version.String()), cmp.Compare(a.Hash, b.Hash))
 }
 
-// read reads the indices of one layout. A package that is in several is the one of the newest format.
+// read reads the indices of one layout. If a package is in several indices, the newest format counts.
 func (inv *Inventory) read(ctx context.Context, r mirror.Reader, l buildcache.Layout) error {
 	p, err := l.ReadPointer(ctx, r)
 	if err != nil || p.Version == mirror.Absent {
@@ -158,8 +160,8 @@ func (inv *Inventory) read(ctx context.Context, r mirror.Reader, l buildcache.La
 	return nil
 }
 
-// State tells the indices of a mirror from those that it has at other times, as the State of an Inventory does. It reads what points
-// at an index, and not the index: in layout v2 that is the same.
+// State identifies the current indices of a mirror, like the State of an Inventory. It reads the pointers and
+// not the indices. In layout v2 the two are the same object.
 func State(ctx context.Context, r mirror.Reader) ([]string, error) {
 	var all []string
 	for _, l := range buildcache.Layouts() {
@@ -209,7 +211,7 @@ func (inv *Inventory) Select(q *query.Query) []*Build {
 	return found
 }
 
-// Nodes yields every package that a query matches, also those that are only depended on.
+// Nodes yields every package that a query matches, including those that are only dependencies.
 func (inv *Inventory) Nodes(q *query.Query) iter.Seq[*query.Node] {
 	return func(yield func(*query.Node) bool) {
 		for n := range inv.Graph.All() {
@@ -220,13 +222,13 @@ func (inv *Inventory) Nodes(q *query.Query) iter.Seq[*query.Node] {
 	}
 }
 
-// Unknown returns the names in a query that no package has, and no virtual one.
+// Unknown returns the names in a query that belong to no package and to no virtual package.
 func (inv *Inventory) Unknown(q *query.Query) []string {
 	unknown, _ := inv.Graph.Unknown(q)
 	return unknown
 }
 
-// Misnamed says of each name in a query that no package has which one may be meant, each after a colon.
+// Misnamed returns a suggestion for each unknown name in a query, each after a colon.
 func (inv *Inventory) Misnamed(q *query.Query) (said string) {
 	unknown, known := inv.Graph.Unknown(q)
 	for _, name := range unknown {
@@ -235,5 +237,5 @@ func (inv *Inventory) Misnamed(q *query.Query) (said string) {
 	return said
 }
 
-// Names are the names of all packages, sorted.
+// Names returns the sorted names of all packages.
 func (inv *Inventory) Names() []string { return inv.Graph.Names() }

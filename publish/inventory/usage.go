@@ -12,14 +12,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// A Usage says where the bytes of a mirror are. Without a listing only Documents is known.
+// A Usage says how the bytes of a mirror are used. Without a listing only Documents is known.
 type Usage struct {
 	Documents []*Document // of the builds, in their order
 	Listed    bool
 
 	Objects, Bytes int64 // everything that was listed
-	// Unindexed is what packages take that are there and in no index, or whose document cannot be used. Superseded is what nothing points at: indices that
-	// were replaced, and what a publisher left that died. Other is the rest: indices, keys, release files.
+	// Unindexed are objects of packages that are in no index or whose document cannot be used. Superseded are
+	// blobs to which nothing points: replaced indices and leftovers of publishers that died. Other is
+	// everything else: indices, keys, release files.
 	Unindexed, Superseded, Other Amount
 }
 
@@ -47,7 +48,8 @@ func (inv *Inventory) Usage(ctx context.Context, r mirror.Reader) (*Usage, error
 	return u, nil
 }
 
-// list divides what is listed. A blob belongs to the first package in the order of builds that points at it.
+// list classifies the listed objects. A blob belongs to the first package, in the order of builds, that
+// points at it.
 func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) error {
 	listed := make(map[string]int64)
 	for info, err := range l.List(ctx, mirror.Range{}) {
@@ -89,7 +91,7 @@ func (u *Usage) list(ctx context.Context, r mirror.Reader, l mirror.Lister) erro
 	return nil
 }
 
-// isOfPackage reports whether an object belongs to a package, by its name.
+// isOfPackage reports whether an object's name is that of a package's document or tarball.
 func isOfPackage(name string) bool {
 	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool {
 		_, document := l.ParsePackageName(name)
@@ -98,7 +100,8 @@ func isOfPackage(name string) bool {
 	})
 }
 
-// isContent reports whether an object is named by its content, so that only what points at it says what it belongs to.
+// isContent reports whether an object is named by its content, so that only the object that points at it
+// shows where it belongs.
 func isContent(name string) bool {
 	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.NamesContent() && l.IsPayload(name) })
 }
@@ -108,7 +111,8 @@ func pointsAtContent(name string) bool {
 	return strings.HasSuffix(name, ".manifest.json") && slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.NamesContent() && l.Owns(name) })
 }
 
-// pointed reads the manifests among what is left of a listing. It returns the blobs of packages, and those of anything else.
+// pointed reads the manifests in the rest of a listing. It returns the blobs of packages and those of other
+// manifests.
 func pointed(ctx context.Context, r mirror.Reader, listed map[string]int64) (packages, others map[string]bool, err error) {
 	var names []string
 	for name := range listed {
@@ -121,14 +125,14 @@ func pointed(ctx context.Context, r mirror.Reader, listed map[string]int64) (pac
 	err = parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
 		text, _, err := mirror.Read(ctx, r, names[i], buildcache.MaxDocument)
 		if errors.Is(err, mirror.ErrNotExist) {
-			return nil // deleted since
+			return nil // deleted after the listing
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", names[i], err)
 		}
 		m, err := buildcache.ReadManifest(text)
 		if err != nil {
-			return nil // damage, which publish verify names; what it pointed at looks superseded
+			return nil // damaged: publish verify reports it, and its blobs look superseded
 		}
 		for _, rec := range m.Records {
 			if rec.Unusable() == nil {
@@ -150,15 +154,15 @@ func pointed(ctx context.Context, r mirror.Reader, listed map[string]int64) (pac
 	return packages, others, err
 }
 
-// A Group is what builds with something in common take.
+// A Group is the size of builds that have something in common.
 type Group struct {
 	Name     string `json:"name"`
 	Packages int    `json:"packages"`
 	Bytes    int64  `json:"bytes"`
 }
 
-// GroupBy adds up documents and their blobs by names that a function gives them, the largest group first. Within a group, a
-// blob that several packages share counts once.
+// GroupBy sums documents and their blobs by the names that a function returns for them, the largest group
+// first. Within a group, a blob that several packages share counts once.
 func GroupBy(documents []*Document, names func(*Document) []string) []Group {
 	groups := make(map[string]*Group)
 	counted := make(map[[2]string]bool)

@@ -1,9 +1,7 @@
-// Package layout says where each thing in a mirror lives, and how it may be cached. It
-// does no I/O.
+// Package layout says where each object of a mirror is stored, and how it may be cached. It does no I/O.
 //
-// In layout v3 a blob's name follows from its bytes, so a blob never changes once
-// written; manifests, keys and indices have fixed names, so only those can be stale in a
-// cache. In layout v2 every name is fixed.
+// In layout v3 a blob's name follows from its bytes, so a blob never changes once written. Manifests, keys
+// and indices have fixed names, so only they can be stale in a cache. In layout v2 every name is fixed.
 package layout
 
 import (
@@ -18,24 +16,25 @@ import (
 
 // How long caches may keep an object.
 const (
-	// Immutable is for what never changes under its name.
+	// Immutable is for objects that never change under their name.
 	Immutable = "public, max-age=31536000, immutable"
-	// Revalidate is for pointers: a cache may keep one, but asks before it
-	// uses it, which costs a 304. Spack's client asks with If-None-Match.
+	// Revalidate is for pointers: a cache may keep a pointer, but must revalidate it before each use, which
+	// costs a 304. Spack's client sends If-None-Match.
 	Revalidate = "no-cache"
-	// Release is for plain files, whose names seldom change meaning.
+	// Release is for plain files, whose content seldom changes.
 	Release = "public, max-age=300"
 )
 
-// A SpecName is what the name of a package's document tells: everything except where
-// the package's name ends and its version begins, which only v3's directory tells.
+// A SpecName holds what the name of a package's document tells. Only the directory in layout v3 shows where
+// the package's name ends and its version begins.
 type SpecName struct {
 	Package string // empty in layout v2
-	Version string // as filtered by Spack: each character outside A-Z a-z 0-9 _ + . - is a _; empty in v2
+	Version string // as filtered by Spack: characters outside A-Z a-z 0-9 _ + . - become _; empty in v2
 	Hash    spec.Hash
 }
 
-// filtered is a path component as Spack's filter leaves it. A regular expression would take a third of what it takes to go through a large mirror.
+// filtered returns a path component after Spack's filter. A regular expression would take a third of the time
+// to go through a large mirror.
 func filtered(component string) string {
 	return strings.Map(func(c rune) rune {
 		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("_+.-", c) {
@@ -60,19 +59,19 @@ const (
 	keySuffix  = ".key.manifest.json"
 )
 
-// V3Blob is the name of the blob with a digest.
+// V3Blob returns the name of the blob with a digest.
 func V3Blob(d blob.Digest) string {
 	sum := d.String()
 	return V3Blobs + sum[:2] + "/" + sum
 }
 
-// V3Spec is the name of a package's manifest.
+// V3Spec returns the name of a package's manifest.
 func V3Spec(n *spec.Node) string {
 	return V3Specs + n.Name + "/" + filtered(n.Name) + "-" + filtered(n.Version) + "-" + string(n.Hash) + specSuffix
 }
 
-// ParseV3Spec reads the name of a package's manifest. The package's name may hold
-// hyphens and so may its version, but the directory tells the one from the other.
+// ParseV3Spec parses the name of a package's manifest. Both the package's name and its version may contain
+// hyphens, but the directory shows where the name ends.
 func ParseV3Spec(name string) (SpecName, bool) {
 	rest, ok := strings.CutPrefix(name, V3Specs)
 	if !ok {
@@ -105,10 +104,10 @@ func cutLast(s, sep string) (before, after string, found bool) {
 	return s, "", false
 }
 
-// V3Key is the name of a key's manifest.
+// V3Key returns the name of a key's manifest.
 func V3Key(f key.Fingerprint) string { return V3Keys + string(f) + keySuffix }
 
-// ParseV3Key reads the name of a key's manifest.
+// ParseV3Key parses the name of a key's manifest.
 func ParseV3Key(name string) (key.Fingerprint, bool) {
 	file, ok := strings.CutPrefix(name, V3Keys)
 	if !ok {
@@ -122,13 +121,13 @@ func ParseV3Key(name string) (key.Fingerprint, bool) {
 	return f, err == nil
 }
 
-// retiredSuffix ends the name of the mark that says that a key was retired. Spack's readers pass over it.
+// retiredSuffix is the suffix of the mark of a retired key. Spack's readers ignore it.
 const retiredSuffix = ".retired"
 
-// V3RetiredKey is the name of the mark that says that a key was retired.
+// V3RetiredKey returns the name of the mark of a retired key.
 func V3RetiredKey(f key.Fingerprint) string { return V3Keys + string(f) + retiredSuffix }
 
-// V2RetiredKey is the name of the mark that says that a key was retired.
+// V2RetiredKey returns the name of the mark of a retired key.
 func V2RetiredKey(f key.Fingerprint) string { return V2Keys + string(f) + retiredSuffix }
 
 // v2 names, below the root of the mirror.
@@ -145,7 +144,7 @@ const (
 	v2Key      = ".pub"
 )
 
-// ParseV2Spec reads the name of a package's .spec.json or .spec.json.sig.
+// ParseV2Spec parses the name of a package's .spec.json or .spec.json.sig.
 func ParseV2Spec(name string) (SpecName, bool) {
 	stem, ok := v2Stem(name)
 	if !ok {
@@ -156,7 +155,7 @@ func ParseV2Spec(name string) (SpecName, bool) {
 	return SpecName{Hash: h}, ok && err == nil
 }
 
-// V2Signed is the name of a package's signed document, given that of the one that is not signed.
+// V2Signed returns the name of a package's signed document. name is that of the unsigned document.
 func V2Signed(name string) (string, bool) {
 	if _, ok := ParseV2Spec(name); !ok || strings.HasSuffix(name, v2Signed) {
 		return "", false
@@ -175,8 +174,8 @@ func v2Stem(name string) (string, bool) {
 	return strings.CutSuffix(file, v2Unsigned)
 }
 
-// V2Specs are the names that the document of a package may have, the one that clients try first before the other. What a
-// package was built with and for is part of them.
+// V2Specs returns the possible names of a package's document, the one that clients try first at the front.
+// The names contain the platform and the compiler.
 func V2Specs(n *spec.Node, platform, compiler, compilerVersion string) []string {
 	stem := strings.Join([]string{
 		filtered(platform + "-" + n.OS + "-" + n.Target), filtered(compiler), filtered(compilerVersion),
@@ -185,9 +184,8 @@ func V2Specs(n *spec.Node, platform, compiler, compilerVersion string) []string 
 	return []string{V2Root + stem + v2Signed, V2Root + stem + v2Unsigned}
 }
 
-// V2Tarball is the name of the .spack file that belongs to the document name, which is
-// about the package n. The document's name is that of the package behind that of its
-// platform and compiler, and the tarball's directories repeat the three.
+// V2Tarball returns the name of the .spack file of the document name of package n. The document's name
+// consists of platform, compiler and package. The tarball's directories repeat the three.
 func V2Tarball(name string, n *spec.Node) (string, bool) {
 	stem, ok := v2Stem(name)
 	if !ok {
@@ -208,7 +206,7 @@ func V2Tarball(name string, n *spec.Node) (string, bool) {
 	return path.Join("build_cache", arch, compiler, filtered(n.Name)+"-"+filtered(n.Version), stem+v2Tarball), true
 }
 
-// ParseV2Tarball reads the name of a package's .spack file. Unlike a blob of v3 it is named by its
+// ParseV2Tarball parses the name of a package's .spack file. Unlike a blob of v3 it is named after its
 // package, so its content may be replaced.
 func ParseV2Tarball(name string) (spec.Hash, bool) {
 	rest, ok := strings.CutPrefix(name, V2Root)
@@ -222,17 +220,17 @@ func ParseV2Tarball(name string) (spec.Hash, bool) {
 	return h, ok && err == nil
 }
 
-// cutArch finds platform-os-target at the start of built. A platform holds no hyphen.
+// cutArch finds platform-os-target at the start of built. A platform contains no hyphen.
 func cutArch(built string, n *spec.Node) (string, bool) {
 	platform, _, ok := strings.Cut(built, "-")
 	arch := platform + "-" + filtered(n.OS) + "-" + filtered(n.Target)
 	return arch, ok && strings.HasPrefix(built, arch+"-")
 }
 
-// V2Key is the name of a public key.
+// V2Key returns the name of a public key.
 func V2Key(f key.Fingerprint) string { return V2Keys + string(f) + v2Key }
 
-// ParseV2Key reads the name of a public key.
+// ParseV2Key parses the name of a public key.
 func ParseV2Key(name string) (key.Fingerprint, bool) {
 	file, ok := strings.CutPrefix(name, V2Keys)
 	if !ok {
@@ -246,9 +244,9 @@ func ParseV2Key(name string) (key.Fingerprint, bool) {
 	return f, err == nil
 }
 
-// Fixed tells of which layout a name is whose content says something and may change: the
-// document of a package or of a key, what points at an index, or the tarball of a package in v2.
-// An object of any other name need not be looked at again: what points at it comes after it.
+// Fixed returns the layout of a fixed name, whose content may change: the document of a package or of a key,
+// the pointer of an index, or the tarball of a package in v2. ok is false for all other names. Such objects
+// need not be read again, because the object that points at them is stored after them.
 func Fixed(name string) (layout string, ok bool) {
 	if strings.HasPrefix(name, V3Manifests) {
 		_, document := ParseV3Spec(name)
@@ -262,11 +260,11 @@ func Fixed(name string) (layout string, ok bool) {
 	return "v2", document || key || tarball || name == V2Index || name == V2IndexHash || name == V2KeyIndex
 }
 
-// Split finds the mirror, below its bucket, that an object with a fixed name belongs to. It is
-// empty where the bucket itself is the mirror.
+// Split returns the path of the mirror, below its bucket, to which an object with a fixed name belongs, and
+// its name there. The path is empty if the bucket itself is the mirror.
 func Split(object string) (mirror, name string, ok bool) {
 	if object == "" || path.Clean("/"+object) != "/"+object {
-		return "", "", false // no mirror is kept under a path like that
+		return "", "", false // no mirror has such a path
 	}
 	for at := 0; ; {
 		if _, ok := Fixed(object[at:]); ok {

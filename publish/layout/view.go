@@ -6,10 +6,11 @@ import (
 	"strings"
 )
 
-// viewManifest is the last part of the name of the pointer of any index of layout v3.
+// viewManifest is the last part of the name of every index pointer of layout v3.
 const viewManifest = "index.manifest.json"
 
-// V3View is the name of the pointer of a named index. Without a name it is that of the index of the whole mirror.
+// V3View returns the name of the pointer of a named index. For an empty name it is the pointer of the whole
+// mirror's index.
 func V3View(view string) string {
 	if view == "" {
 		return V3Index
@@ -17,7 +18,7 @@ func V3View(view string) string {
 	return V3Indices + view + "/" + viewManifest
 }
 
-// ParseV3View recognises the name of the pointer of a named index, and says which.
+// ParseV3View parses the name of the pointer of a named index, and returns the index's name.
 func ParseV3View(name string) (view string, ok bool) {
 	rest, ok := strings.CutPrefix(name, V3Indices)
 	if !ok || name == V3Index {
@@ -26,16 +27,18 @@ func ParseV3View(name string) (view string, ok bool) {
 	return strings.CutSuffix(rest, "/"+viewManifest)
 }
 
-// maxView is how many bytes the name of a view may have: with it, the key of an object stays below the limit of S3.
+// maxView is the maximum length of a view's name in bytes. It keeps the keys of objects below the limit of
+// S3.
 const maxView = 200
 
 var (
 	viewPart = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
-	// Spack's clients take the key of their cache, URL__v3__NAME, apart at the last of these.
+	// Spack's clients split the key of their cache, URL__v3__NAME, at the last match.
 	cacheKey = regexp.MustCompile(`__v[0-9]`)
 )
 
-// CheckView returns an error for the name of a view that Spack's clients do not find, or that they take for another one.
+// CheckView returns an error for a view's name that Spack's clients cannot find or would confuse with another
+// name.
 func CheckView(view string) error {
 	wrong := func(reason string) error {
 		return fmt.Errorf("%q cannot be the name of a view: %s; use letters, digits, '.', '_', '-', and '/' between parts, such as slurm/25.11", view, reason)

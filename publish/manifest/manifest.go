@@ -1,8 +1,7 @@
 // Package manifest reads and writes the manifests of buildcache layout v3.
 //
-// A manifest is a small document at a fixed name that points at blobs, which are
-// named by their own SHA-256. All kinds of object (package, index, key, key index)
-// have a manifest of this one form.
+// A manifest is a small document with a fixed name that points at blobs, which are named by their SHA-256.
+// All kinds of objects (package, index, key, key index) have manifests of this form.
 package manifest
 
 import (
@@ -24,8 +23,8 @@ import (
 // Version is the manifest version of layout v3.
 const Version = 3
 
-// A Family is a media type without its version number. Spack bumps the numbers
-// (spack PR 53012), so readers compare families and copy the type as it is.
+// A Family is a media type without its version number. Spack increases the numbers (spack PR 53012), so
+// readers compare families and copy the type unchanged.
 type Family string
 
 // The families of layout v3.
@@ -37,26 +36,26 @@ const (
 	Key      Family = "application/pgp-keys"
 )
 
-// The media types that we write and that have one number only.
+// The media types that we write and that exist with one number only.
 const (
 	KeyIndexType = "application/vnd.spack.keyindex.v1+json"
 	KeyType      = "application/pgp-keys"
 )
 
-// TarballType is the only media type under which Spack 1.0 to 1.2 find a tarball.
+// TarballType is the only media type with which Spack 1.0 to 1.2 find a tarball.
 const TarballType = "application/vnd.spack.install.v2.tar+gzip"
 
-// IndexType is the media type of an index of a version of Spack's database format.
+// IndexType returns the media type of an index for a version of Spack's database format.
 func IndexType(version int) string { return fmt.Sprintf("%s.v%d+json", Index, version) }
 
-// SpecFormat is the format of a spec file that its media type names, 0 if it names none. Spack compares media types as
-// they are, so .v05 is not .v5.
+// SpecFormat returns the spec format that a media type names; 0 if it names none. Spack compares media types
+// literally, so .v05 is not .v5.
 func SpecFormat(mediaType string) int {
 	m := versioned.FindStringSubmatch(mediaType)
 	if m == nil || Family(m[1]) != Spec {
 		return 0
 	}
-	n, _ := strconv.Atoi(m[2]) // the largest there is for one that is out of range
+	n, _ := strconv.Atoi(m[2]) // the largest int if out of range
 	if mediaType != fmt.Sprintf("%s.v%d+json", Spec, n) && n != math.MaxInt {
 		return 0
 	}
@@ -80,23 +79,22 @@ type Record struct {
 	Compression string // "gzip" or "none"
 	Digest      blob.Digest
 
-	text     jsontext.Value // as it was read, with members that we do not know
+	text     jsontext.Value // as read, including unknown members
 	unusable error
 }
 
-// Unusable returns why the blob of a record cannot be found: it has no SHA-256. A manifest may have such records for
-// other versions of Spack.
+// Unusable returns why the blob of a record cannot be found: the record has no SHA-256. A manifest may have
+// such records for other versions of Spack.
 func (r Record) Unusable() error { return r.unusable }
 
-// A Manifest is what a manifest document says.
+// A Manifest is the content of a manifest document.
 type Manifest struct {
 	Records []Record
-	// Extra are further top-level members, which Spack ignores. Names are sorted
-	// when it is written.
+	// Extra are further top-level members, which Spack ignores. They are written sorted by name.
 	Extra map[string]jsontext.Value
 }
 
-// An integer is a JSON number without a fraction, which Spack's schema takes with a point as well: 3.0 is 3.
+// An integer is a JSON number without a fraction. Spack's schema also accepts 3.0 as 3.
 type integer int64
 
 // UnmarshalJSON implements json.Unmarshaler.
@@ -117,15 +115,15 @@ type documentRecord struct {
 	Checksum          *string  `json:"checksum"`
 }
 
-// A VersionError says that a manifest has another version.
+// A VersionError means that a manifest has another version.
 type VersionError struct{ Got int }
 
 func (e *VersionError) Error() string {
 	return fmt.Sprintf("manifest: version is %d, want %d", e.Got, Version)
 }
 
-// Parse reads the JSON text of a manifest; that of a signed one is inside its
-// signature (see package key).
+// Parse reads the JSON text of a manifest. The text of a signed manifest is inside its signature (see package
+// key).
 func Parse(text []byte) (*Manifest, error) {
 	var doc map[string]jsontext.Value
 	if err := json.Unmarshal(text, &doc, jsontext.AllowDuplicateNames(true)); err != nil { // the last one counts, as in Python
@@ -177,8 +175,8 @@ func (r documentRecord) record() (Record, error) {
 	return rec, nil
 }
 
-// Record returns the only record of a family. Several are an error: which one a reader takes depends on the
-// media types it knows.
+// Record returns the only record of a family. Several records are an error: which of them a reader uses
+// depends on the media types that it knows.
 func (m *Manifest) Record(f Family) (found Record, err error) {
 	n := 0
 	for _, r := range m.Records {
@@ -199,7 +197,8 @@ func (m *Manifest) Record(f Family) (found Record, err error) {
 	return Record{}, fmt.Errorf("manifest: it has %d records of type %s", n, f)
 }
 
-// Typed returns the first record of exactly a media type, which is the one that Spack's reader takes. It may be Unusable.
+// Typed returns the first record with exactly this media type, which is the one that Spack's reader uses. It
+// may be Unusable.
 func (m *Manifest) Typed(mediaType string) (Record, bool) {
 	i := slices.IndexFunc(m.Records, func(r Record) bool { return r.MediaType == mediaType })
 	if i < 0 {
@@ -208,8 +207,8 @@ func (m *Manifest) Typed(mediaType string) (Record, bool) {
 	return m.Records[i], true
 }
 
-// Set replaces the record that Typed returns, or appends the new one. All other records keep the text that
-// was read.
+// Set replaces the record that Typed returns, or appends the new one. All other records keep their text as
+// read.
 func (m *Manifest) Set(r Record) {
 	if i := slices.IndexFunc(m.Records, func(have Record) bool { return have.MediaType == r.MediaType }); i >= 0 {
 		m.Records[i] = r
@@ -223,9 +222,8 @@ func (m *Manifest) Clone() *Manifest {
 	return &Manifest{Records: slices.Clone(m.Records), Extra: maps.Clone(m.Extra)}
 }
 
-// Encode writes m as Spack does: a line for every member, no indentation, no
-// final line end. The short lines matter for signing: gpg --clearsign silently cuts
-// lines near 20,000 characters.
+// Encode writes m as Spack does: a line for every member, no indentation, no final newline. The short lines
+// matter for signing: gpg --clearsign silently cuts lines at about 20,000 characters.
 func (m *Manifest) Encode() ([]byte, error) {
 	data := make([]any, len(m.Records))
 	algorithm := "sha256"
@@ -267,7 +265,7 @@ func (w *memberWriter) member(name string, value any) {
 	}
 }
 
-// ContentType is the HTTP content type for blobs of a media type.
+// ContentType returns the HTTP content type of the record's blob.
 func (r Record) ContentType() string {
 	switch {
 	case FamilyOf(r.MediaType) == Key:

@@ -1,8 +1,8 @@
 // Package offer decides which public keys a publish offers to clients.
 //
-// Clients trust every key that a mirror offers, so a key follows the packages that it has signed: it is offered if one of
-// them is published. With trusted keys, no other key is offered, and one of them that has signed no package of the source
-// goes along with any package, so that a key can be known before it is used.
+// Clients trust every key that a mirror offers. So a key is offered only if a package that it has signed is
+// published. With trusted keys, no other key is offered. A trusted key that has signed no package of the
+// source is offered with any package, so that clients can get a key before it is used.
 package offer
 
 import (
@@ -22,7 +22,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/source"
 )
 
-// A Publish is what the decision depends on: a source, what its destination holds, and which packages are published.
+// A Publish holds the inputs of the decision: a source, the content of its destination, and the packages that
+// are published.
 type Publish struct {
 	Source *source.Mirror
 	Layout buildcache.Layout
@@ -30,49 +31,49 @@ type Publish struct {
 	Path   string // of the mirror, below DESTINATION
 	Seen   *buildcache.Survey
 	Trust  buildcache.Trust
-	Known  *key.Ring // keys that are at hand, trusted or not
+	Known  *key.Ring // available keys, trusted or not
 
-	Key    *sign.Key // that signs; nil: none
-	Resign bool      // trusted keys other than Key are those of builds, and not for clients
+	Key    *sign.Key // the signing key; nil: none
+	Resign bool      // trusted keys other than Key are those of builds and not for clients
 	NoKeys bool      // keys are not published
 
 	Packages  []*buildcache.Package // of the source
-	Issuers   []key.Issuer          // by which Packages say that they are signed, unchecked; zero: by none
-	Published []*buildcache.Package // that clients find as the source has them
-	Sends     bool                  // whether anything of a package is stored
+	Issuers   []key.Issuer          // keys that Packages name as their signers, unchecked; zero: not signed
+	Published []*buildcache.Package // packages that clients find with the source's document
+	Sends     bool                  // whether any object of a package is stored
 }
 
 // Keys are the keys that clients are offered.
 type Keys struct {
-	Absent   []buildcache.Object // what is stored of them: a key's content before the document that names it
-	Index    []buildcache.Object // tells clients of all keys, the last one under a fixed name; empty: something does already
-	Named    []key.Fingerprint   // what Index names
+	Absent   []buildcache.Object // objects to store: a key's content before the document that names it
+	Index    []buildcache.Object // lists all keys for clients, the last object under a fixed name; empty: unchanged
+	Named    []key.Fingerprint   // keys that Index names
 	Findings []buildcache.Finding
-	// Untrusted are the names of what clients are offered already and the trusted keys do not cover.
+	// Untrusted are the names of keys that clients are already offered but that are not trusted.
 	Untrusted []string
 
 	offers   []keyOffer
 	trusted  bool              // signatures are checked
 	resigned bool              // see Publish.Resign
-	there    []key.Fingerprint // keys that the destination has, and clients may be told of
+	there    []key.Fingerprint // keys of the destination that may be offered to clients
 }
 
 // A keyOffer is a public key that may be published.
 type keyOffer struct {
 	source.Key
-	made   []*buildcache.Package // packages of the source that it has signed
-	absent []buildcache.Object   // those of its objects that the destination lacks
+	made   []*buildcache.Package // packages of the source signed by the key
+	absent []buildcache.Object   // its objects that the destination lacks
 }
 
-// A decision is the making of Keys.
+// A decision builds Keys.
 type decision struct {
 	Publish
 	out    *Keys
-	spoilt []key.Fingerprint // trusted keys under whose names the destination has something else
+	spoilt []key.Fingerprint // trusted keys under whose names the destination holds something else
 }
 
-// Decide decides which keys are published. It only reads. Clients are offered those that are there, too: a key index
-// that is missing is made.
+// Decide decides which keys are published. It only reads. Clients are also offered the keys of the
+// destination: a missing key index is rebuilt.
 func Decide(ctx context.Context, p Publish) (*Keys, error) {
 	d := &decision{Publish: p, out: &Keys{trusted: p.Trust.Keys != nil, resigned: p.Resign}}
 	return d.out, d.decide(ctx)
@@ -109,8 +110,8 @@ func (d *decision) warn(file, reason string) {
 	d.out.Findings = append(d.out.Findings, buildcache.Warning.In(d.Source.File(file), reason))
 }
 
-// offerKeys collects the keys of the source, the one that signs, and those of signers that are among the trusted
-// keys. Of a key that is among several of these, the copies are merged.
+// offerKeys collects the keys of the source, the signing key, and trusted keys of signers. If several of them
+// hold the same key, the copies are merged.
 func (d *decision) offerKeys(ctx context.Context) error {
 	trust := d.Trust
 	var keys []source.Key
@@ -140,7 +141,7 @@ func (d *decision) offerKeys(ctx context.Context) error {
 		}
 	}
 	for _, k := range keys {
-		// Clients are not told of a key that was retired, nor of one under whose name there is something else.
+		// Retired keys are not offered, nor keys under whose name the destination holds something else.
 		if slices.Contains(d.spoilt, k.Fingerprint) || d.Seen.Retired(d.Layout, k.Fingerprint) {
 			continue
 		}
@@ -167,7 +168,7 @@ func (d *decision) offer(ctx context.Context, k source.Key) error {
 	return err
 }
 
-// wants reports whether a key goes with packages that are published.
+// wants reports whether a key is offered with the published packages.
 func (k *Keys) wants(o keyOffer, published []*buildcache.Package) bool {
 	if len(o.made) == 0 {
 		return k.trusted && !k.resigned && len(published) > 0
@@ -175,8 +176,8 @@ func (k *Keys) wants(o keyOffer, published []*buildcache.Package) bool {
 	return slices.ContainsFunc(published, func(p *buildcache.Package) bool { return slices.Contains(o.made, p) })
 }
 
-// For returns the keys that go with packages, if only these are published after all: what is stored of them, and all
-// that are offered to clients.
+// For returns the keys for the packages that are actually published: the objects to store, and all keys that
+// are offered to clients.
 func (k *Keys) For(published []*buildcache.Package) (absent []buildcache.Object, named []key.Fingerprint) {
 	named = k.there
 	for _, o := range k.offers {
@@ -188,12 +189,12 @@ func (k *Keys) For(published []*buildcache.Package) (absent []buildcache.Object,
 	return absent, buildcache.UnionKeys(nil, named)
 }
 
-// Public is a key as it is offered.
+// Public returns a key as it is offered.
 func (k *Keys) Public(f key.Fingerprint) *key.Public {
 	return k.offers[slices.IndexFunc(k.offers, func(o keyOffer) bool { return o.Fingerprint == f })].Public
 }
 
-// uncheckable warns of packages that are signed by a key that clients are not offered.
+// uncheckable warns about packages signed by a key that clients are not offered.
 func (d *decision) uncheckable(ctx context.Context) error {
 	published := make(map[*buildcache.Package]bool)
 	for _, p := range d.Published {
@@ -232,14 +233,15 @@ func (d *decision) uncheckable(ctx context.Context) error {
 	return nil
 }
 
-// retired reports whether the key that made a signature was retired, as far as its fingerprint, or a key at hand, tells.
+// retired reports whether the key that made a signature was retired, as far as its fingerprint or an
+// available key tells.
 func (d *decision) retired(by key.Issuer) bool {
 	return d.Seen.Retired(d.Layout, d.Known.PrimaryOf(by))
 }
 
 // checkable reports whether clients are known to be offered the key that made a signature.
 func (d *decision) checkable(by key.Issuer) bool {
-	name := by.String() // the fingerprint, unless it was made by a subkey
+	name := by.String() // the fingerprint, unless a subkey made the signature
 	if p, ok := d.Trust.Signer(by); ok {
 		name = string(p.Fingerprint())
 	}
@@ -251,8 +253,8 @@ func (d *decision) checkable(by key.Issuer) bool {
 	})
 }
 
-// keysThere reads the keys of the destination that the source does not have: a subkey of one of them
-// may have signed. A run that sends nothing does not read them, and is not sure.
+// keysThere reads the keys of the destination that the source lacks: one of their subkeys may have signed. A
+// run that sends nothing does not read them; then sure is false.
 func (d *decision) keysThere(ctx context.Context) (found []*key.Public, sure bool, err error) {
 	lacking := slices.DeleteFunc(slices.Clone(d.out.there), func(f key.Fingerprint) bool {
 		return slices.ContainsFunc(d.out.offers, func(o keyOffer) bool { return o.Fingerprint == f })

@@ -8,8 +8,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/same"
 )
 
-// judgeKey reports whether a key that the destination holds may be offered to clients. With trusted keys, its name
-// must be one of them, and its file must hold that key alone.
+// judgeKey reports whether a key of the destination may be offered to clients. With trusted keys, its name
+// must be that of a trusted key, and its file must hold only that key.
 func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error) {
 	trust := d.Trust
 	if trust.Keys == nil {
@@ -46,8 +46,8 @@ func (d *decision) judgeKey(ctx context.Context, f key.Fingerprint) (bool, error
 	return true, nil
 }
 
-// judgeKeyIndex reports an index of keys where there should be no key. Where there are keys it is
-// compared, and mended, when they are planned.
+// judgeKeyIndex reports an index of keys if the mirror has no keys. Otherwise planKeyIndex compares and
+// repairs it.
 func (d *decision) judgeKeyIndex() error {
 	objects, err := d.Layout.KeyIndex(nil)
 	if err != nil || d.Trust.Keys == nil || len(d.Seen.Keys(d.Layout)) > 0 {
@@ -62,7 +62,7 @@ func (d *decision) judgeKeyIndex() error {
 	return err
 }
 
-// distrust reports what clients are offered and should not trust.
+// distrust reports an untrusted object that clients are offered.
 func (d *decision) distrust(name, why string) {
 	d.out.Untrusted = append(d.out.Untrusted, name)
 	d.warn(name, why)

@@ -1,9 +1,9 @@
 // Package transfer moves objects from one mirror to another.
 //
-// An object is checked before it is stored: it is fetched whole, compared with the digest that its manifest
-// promises, and only then sent on. In between it is kept in memory if it is small, and otherwise in a file that has
-// no name, so that nothing is left behind however the process ends. A mirror.Streamer does all that itself, and gets
-// objects as they arrive.
+// An object is checked before it is stored: it is fetched completely, compared with the digest in its
+// manifest, and only then sent on. In between, a small object is kept in memory. A larger object is kept in a
+// file without a name, so that nothing is left behind if the process dies. A mirror.Streamer does all this
+// itself and receives objects as they arrive.
 package transfer
 
 import (
@@ -17,18 +17,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Content is an object of another mirror. It is a blob.Source, so that it can be planned like a file, but reading it
-// is a request each time: a store made by Into reads it once.
+// A Content is an object of another mirror. It is a blob.Source, so it can be planned like a file. But each
+// read is a request, and only a store made by Into reads it just once.
 type Content struct {
-	ctx  context.Context // of the run that it belongs to, since a blob.Source is opened without one
+	ctx  context.Context // of the run, since a blob.Source is opened without a context
 	from mirror.Reader
 	name string
 	size int64
-	kept []byte // its bytes, which need no request; nil: they are not known
+	kept []byte // its content, if known; nil: it must be requested
 }
 
-// New returns the object of a name and a size in bytes. It makes no request. ctx ends all reading. kept are its bytes if they are known
-// already, else nil.
+// New returns the object with a name and a size in bytes. It makes no request. ctx ends all reading. kept is
+// the content if it is already known, else nil.
 func New(ctx context.Context, from mirror.Reader, name string, size int64, kept []byte) *Content {
 	return &Content{ctx, from, name, size, kept}
 }
@@ -54,7 +54,8 @@ func (c *Content) open(ctx context.Context) (*mirror.Object, error) {
 	return o, nil
 }
 
-// A ReadError reports that a mirror that is copied cannot be read, which tells it from failures of the one that it is copied to.
+// A ReadError means that the source mirror cannot be read. It distinguishes failures of the source from
+// failures of the destination.
 type ReadError struct {
 	From mirror.Reader
 	Err  error
@@ -63,8 +64,8 @@ type ReadError struct {
 func (e *ReadError) Error() string { return e.Err.Error() }
 func (e *ReadError) Unwrap() error { return e.Err }
 
-// A GoneError reports that the source lacks an object that its documents name. It matches blob.ErrChanged, since it is
-// about the source and not about the destination.
+// A GoneError means that the source lacks an object that its documents name. It matches blob.ErrChanged,
+// since it concerns the source and not the destination.
 type GoneError struct{ Name string }
 
 func (e *GoneError) Error() string { return e.Name + " is missing in the source" }
@@ -72,14 +73,15 @@ func (e *GoneError) Error() string { return e.Name + " is missing in the source"
 // Is makes errors.Is(err, blob.ErrChanged) hold.
 func (e *GoneError) Is(target error) bool { return target == blob.ErrChanged }
 
-// A stream reads an object from start to end. Reading elsewhere begins again.
+// A stream reads an object from start to end. Reading at an earlier offset requests the object again.
 type stream struct {
 	content *Content
 	object  *mirror.Object
 	off     int64
 }
 
-// ReadAt reads the next bytes. Unlike that of other readers it is not for concurrent use: a Content is read in order.
+// ReadAt reads the next bytes. Unlike in other readers it is not for concurrent use: a Content is read in
+// order.
 func (s *stream) ReadAt(p []byte, off int64) (int, error) {
 	if s.object == nil || off < s.off {
 		if err := s.begin(); err != nil {
@@ -129,14 +131,14 @@ func (s *stream) Close() error {
 	return o.Body.Close()
 }
 
-// arriving is a Content that is being stored. Its store reads it in order, and by one goroutine.
+// arriving is a Content that is being stored. Its store reads it in order, in one goroutine.
 type arriving struct {
 	Content
-	arrived func() // is called when there is no more to come
+	arrived func() // called when all content has arrived
 	err     error  // of the source
 }
 
-// Open implements blob.Source. It requests the object, of which there may be nothing to read.
+// Open implements blob.Source. It requests the object at once, since an empty object is never read.
 func (a *arriving) Open() (blob.Reader, error) {
 	s := &stream{content: &a.Content}
 	if a.err = s.begin(); a.err != nil {

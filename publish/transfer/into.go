@@ -18,35 +18,36 @@ import (
 )
 
 const (
-	// fetches is how many objects are on their way at once: as many as hide the delay of a request.
+	// fetches is the number of concurrent transfers: enough to hide the latency of requests.
 	fetches = 64
-	// inMemory is up to which size an object is kept in memory. Most specs and many packages are below it.
+	// inMemory is the size in bytes up to which an object is kept in memory. Most specs and many packages are
+	// smaller.
 	inMemory = 256 << 10
-	// onDisk is how many bytes the files of objects on their way may have together. A larger object is alone.
+	// onDisk limits the total bytes of temporary files. An object larger than that is transferred alone.
 	onDisk = 8 << 30
 
-	// attempts is how often an object is requested while the network fails in the middle of it.
+	// attempts is the maximum number of requests for an object if transfers are cut off.
 	attempts   = 5
 	firstPause = 250 * time.Millisecond
 )
 
-// A Relay moves objects. All stores that it returns share its bounds.
+// A Relay moves objects. All stores that it returns share its limits.
 type Relay struct {
 	dir   string
 	count *semaphore.Weighted
 	disk  *semaphore.Weighted
 }
 
-// NewRelay returns a Relay that keeps large objects in files below dir; empty: the directory of the system for
-// temporary files. They have as many bytes as the largest objects on their way.
+// NewRelay returns a Relay that keeps large objects in files below dir; empty: the system's directory for
+// temporary files. The files take as many bytes as the large objects in transfer.
 func NewRelay(dir string) *Relay {
 	return &Relay{dir, semaphore.NewWeighted(fetches), semaphore.NewWeighted(onDisk)}
 }
 
-// Into returns a store that stores what s stores, Contents included.
+// Into returns a store that stores in s, and that also accepts Contents.
 func (r *Relay) Into(s mirror.Store) mirror.Store { return target{s, r} }
 
-// A target is a store into which Contents are moved.
+// A target is a store that accepts Contents.
 type target struct {
 	mirror.Store
 	relay *Relay
@@ -66,7 +67,7 @@ func (t target) Create(ctx context.Context, u mirror.Upload) error {
 	return t.with(ctx, u, func(u mirror.Upload) error { return t.Store.Create(ctx, u) })
 }
 
-// copy lets the storage of the destination copy an object, if it can.
+// copy lets the storage of the destination copy an object itself, if it can.
 func (r *Relay) copy(ctx context.Context, to mirror.Copier, c *Content, u mirror.Upload) (done bool, err error) {
 	if to == nil {
 		return false, nil
@@ -94,7 +95,7 @@ func (t target) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (
 	return now, err
 }
 
-// with calls store with an upload whose content is here, or arrives while it is stored.
+// with calls store with an upload whose content has been fetched, or arrives while it is stored.
 func (t target) with(ctx context.Context, u mirror.Upload, store func(mirror.Upload) error) error {
 	c, ok := u.Content.(*Content)
 	switch {
@@ -106,7 +107,7 @@ func (t target) with(ctx context.Context, u mirror.Upload, store func(mirror.Upl
 	return t.relay.keep(ctx, c, u, store)
 }
 
-// keep fetches an object whole before it is stored.
+// keep fetches an object completely before it is stored.
 func (r *Relay) keep(ctx context.Context, c *Content, u mirror.Upload, store func(mirror.Upload) error) error {
 	if err := r.count.Acquire(ctx, 1); err != nil {
 		return err
@@ -129,7 +130,8 @@ func (r *Relay) keep(ctx context.Context, c *Content, u mirror.Upload, store fun
 	return store(u)
 }
 
-// stream lets an object be stored as it arrives. The next one is requested when it has arrived, not when it is durable.
+// stream stores an object as it arrives. The next object is requested when this one has arrived, not when it
+// is durable.
 func (r *Relay) stream(ctx context.Context, c *Content, u mirror.Upload, store func(mirror.Upload) error) error {
 	if err := r.count.Acquire(ctx, 1); err != nil {
 		return err
@@ -148,7 +150,7 @@ func (r *Relay) stream(ctx context.Context, c *Content, u mirror.Upload, store f
 		tell(-sent)
 	}
 	if mismatch, ok := errors.AsType[*blob.MismatchError](err); ok {
-		return mismatch // which is about the source, although the destination found it
+		return mismatch // an error of the source, although the destination detected it
 	}
 	if err != nil && here.err != nil {
 		return here.err
@@ -156,7 +158,7 @@ func (r *Relay) stream(ctx context.Context, c *Content, u mirror.Upload, store f
 	return err
 }
 
-// fetch requests an object until it has arrived whole, and compares it with what it must hash to.
+// fetch requests an object until it has arrived completely, and compares its digest with want.
 func (r *Relay) fetch(ctx context.Context, c *Content, want blob.Digest) (*fetched, error) {
 	here, err := r.room(c.size)
 	if err != nil {
@@ -169,7 +171,7 @@ func (r *Relay) fetch(ctx context.Context, c *Content, want blob.Digest) (*fetch
 	return here, nil
 }
 
-// again repeats what fails because a body broke off.
+// again repeats try if it fails because a body was cut off.
 func again(ctx context.Context, try func() error) error {
 	pause := firstPause
 	for attempt := 1; ; attempt++ {
@@ -187,11 +189,11 @@ func again(ctx context.Context, try func() error) error {
 	}
 }
 
-// fetched is an object that has arrived. It is a blob.Source.
+// fetched is an object that was fetched. It is a blob.Source.
 type fetched struct {
 	size    int64
 	content []byte   // of a small object
-	file    *os.File // of another one; it has no name any more
+	file    *os.File // of a large object; its name is already removed
 }
 
 func (r *Relay) room(size int64) (*fetched, error) {
@@ -229,12 +231,12 @@ func (f *fetched) receive(ctx context.Context, c *Content, want blob.Digest) err
 	return nil
 }
 
-// A cutError reports that a body broke off, so that it is worth requesting it again.
+// A cutError means that a body was cut off, so that another request may succeed.
 type cutError struct{ error }
 
 func (e *cutError) Unwrap() error { return e.error }
 
-// watched is a body that tells its own errors from those of where it is written.
+// watched is a body that distinguishes errors of reading it from errors of writing it elsewhere.
 type watched struct {
 	io.Reader
 	failed bool
@@ -242,7 +244,7 @@ type watched struct {
 
 func (w *watched) Read(p []byte) (int, error) {
 	n, err := w.Reader.Read(p)
-	w.failed = w.failed || err != nil // an end is one too: where it comes too early, the body broke off
+	w.failed = w.failed || err != nil // EOF counts, too: if it comes too early, the body was cut off
 	return n, err
 }
 
@@ -253,7 +255,7 @@ func (w *watched) blamed(err error) error {
 	return err
 }
 
-// fill takes the bytes of a body. Those of a smaller body are an io.ErrUnexpectedEOF.
+// fill reads the content from a body. If the body is too short, the error is io.ErrUnexpectedEOF.
 func (f *fetched) fill(body io.Reader) error {
 	if f.file == nil {
 		_, err := io.ReadFull(body, f.content)
@@ -288,7 +290,7 @@ func (f *fetched) close() {
 	}
 }
 
-// shared is a file that stays open for the next reader.
+// shared is a file that stays open for further readers.
 type shared struct{ io.ReaderAt }
 
 func (shared) Close() error { return nil }
