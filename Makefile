@@ -85,9 +85,10 @@ test-servers:
 GENERATED := aws-cdk-go $(addprefix aws-sdk-go-v2/service/,acm cloudformation cloudwatch cloudwatchlogs iam route53 sns)
 lint-infra test-infra: export GOFLAGS := $(GOFLAGS) $(GENERATED:%='-gcflags=github.com/aws/%/...=-N -l -dwarf=false')
 
-# CI=true: a tool that is missing fails a test and does not skip it.
+# CI=true: a tool that is missing fails a test and does not skip it. What is installed first takes one processor each.
 test-infra:
-	cd infra && npm ci --no-audit --no-fund --loglevel=error && scripts/moto.sh >/dev/null && scripts/checkov.sh >/dev/null && CI=true GOWORK=off $(TEST) ./...
+	cd infra; scripts/moto.sh >/dev/null & moto=$$!; scripts/checkov.sh >/dev/null & checkov=$$!; \
+	  npm ci --no-audit --no-fund --loglevel=error; wait $$moto; wait $$checkov; CI=true GOWORK=off $(TEST) ./...
 
 lint: lint-root lint-servers lint-infra vulnerabilities
 
