@@ -64,6 +64,7 @@ func TestClientsSeeWhatWasPushed(t *testing.T) {
 
 // While CloudFront does not listen, what it is owed stays owed, also for the next process; pushing waits.
 func TestCachesAreToldInTheEnd(t *testing.T) {
+	t.Parallel()
 	h, _, control, clients := cachedHost(t)
 	h.start()
 	u := spackmirror.New(spackmirror.V3, 10)
@@ -92,6 +93,7 @@ func TestCachesAreToldInTheEnd(t *testing.T) {
 // Killed between the index and the invalidation, at any request from there on: the next process
 // tells the caches.
 func TestKilledBeforeCachesAreTold(t *testing.T) {
+	t.Parallel()
 	const rounds = 5
 	h, p, _, clients := cachedHost(t)
 	u := spackmirror.New(spackmirror.V3, rounds*5)

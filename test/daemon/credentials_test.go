@@ -125,6 +125,7 @@ func (a *account) begun(name string) (used []sessiontest.Session) {
 // profile whose credential_process is a program (as IAM Roles Anywhere is), and a role that is assumed with those.
 // Sessions end again and again, and nobody notices.
 func TestEachMirrorHasItsCredentials(t *testing.T) {
+	t.Parallel()
 	a := newAccount(t)
 	h := newHost(t, "s3://"+a.bucket+"/token", a.env)
 	others := map[string]string{"program": "    profile: anywhere\n", "chain": "    profile: anywhere\n    role_to_assume: " + a.sts.Role() + "\n    role_session_name: chain-7\n"}
@@ -186,6 +187,7 @@ func TestEachMirrorHasItsCredentials(t *testing.T) {
 // When a token is not written any more its mirror waits, says why, and goes on with the next one; others are
 // not disturbed.
 func TestATokenIsGone(t *testing.T) {
+	t.Parallel()
 	a := newAccount(t)
 	h := newHost(t, "s3://"+a.bucket+"/token", a.env)
 	lost := a.token + "-lost"

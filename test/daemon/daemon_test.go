@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -22,6 +23,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Most of these tests wait most of the time, each for a host of its own. They can do so together.
+	flag.Parse()
+	if n := flag.Lookup("test.parallel"); n.Value.String() == n.DefValue {
+		flag.Set("test.parallel", "4")
+	}
 	code := m.Run()
 	program.Clean()
 	os.Exit(code)
@@ -58,6 +64,7 @@ func wantWhole(t *testing.T, dir string, specs int) {
 
 // From an empty build host to the first published package, with the smallest configuration.
 func TestTheFirstPackage(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	h.start()
 	u := spackmirror.New(spackmirror.V3, 20)
@@ -158,6 +165,7 @@ func noise(t *testing.T, source string, events int) {
 
 // Whatever becomes of files while they are written: defined, and nothing wrong is published.
 func TestFilesThatChange(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	h.mirror = "    stuck_after: 2s\n    scan_interval: 1s\n"
 	u := spackmirror.New(spackmirror.V3, 8)
@@ -237,6 +245,7 @@ func filesBelow(t *testing.T, dir string) []string {
 
 // Without any event of the file system packages are found all the same.
 func TestADirectoryWithoutEvents(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	h.mirror = "    watch: false\n    scan_interval: 1s\n"
 	h.start()
@@ -248,6 +257,7 @@ func TestADirectoryWithoutEvents(t *testing.T) {
 
 // A destination that cannot be used loses nothing, whatever it says, and is gone back to.
 func TestTheDestinationIsAway(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	h.start()
 	u := spackmirror.New(spackmirror.V3, 60)
@@ -279,6 +289,7 @@ func TestTheDestinationIsAway(t *testing.T) {
 
 // Somebody else publishes to the same mirror: nobody loses anything.
 func TestAnotherPublisher(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	other := newHost(t, h.destination, h.env)
 	h.start()
@@ -310,6 +321,7 @@ func TestAnotherPublisher(t *testing.T) {
 // Killed at any moment, started again: what was acknowledged is published in the end, all of it, and
 // what a reader sees always works.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	rounds := 20
 	if testing.Short() {
 		rounds = 8
@@ -368,6 +380,7 @@ func atRequest(h *host, p *faultproxy.Proxy, n int) {
 
 // A configuration that is loaded anew takes effect, and one that is wrong changes nothing.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	h.start()
 	u := spackmirror.New(spackmirror.V3, 20)
@@ -390,6 +403,7 @@ func TestReload(t *testing.T) {
 
 // A daemon that is told to stop ends what can be ended in time, and the next one goes on from there.
 func TestStopped(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	h.extra = "stop_timeout: 1s\n"
 	h.start()
@@ -417,6 +431,7 @@ func TestStopped(t *testing.T) {
 
 // What keeps a daemon from starting is said, with what to do.
 func TestWhatKeepsItFromStarting(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name, want string
 		break_     func(h *host)
@@ -455,6 +470,7 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 
 // Whoever asks a daemon that is not there is told what to do.
 func TestNobodyAnswers(t *testing.T) {
+	t.Parallel()
 	h := newHost(t, "file:///nowhere", []string{"PATH=" + os.Getenv("PATH")})
 	for _, args := range [][]string{{"push", h.source}, {"status"}, {"drain", "--wait"}, {"retry"}} {
 		if r := h.run(args...); r.Code != 5 || !strings.Contains(r.Stderr, "no daemon answers") || !strings.Contains(r.Stderr, "hint: start it") {
@@ -471,6 +487,7 @@ func TestNobodyAnswers(t *testing.T) {
 
 // Nothing outside of the sources is published, however it is named.
 func TestPathsOutsideOfTheSources(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 1)
 	outside := mirrorOf(t, u, u.All())
@@ -494,6 +511,7 @@ func TestPathsOutsideOfTheSources(t *testing.T) {
 
 // With catalog: true, the page of the mirror follows the index: it is there with the first package, and has the second when that is published.
 func TestThePageFollowsTheIndex(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	h.mirror = "    catalog: true\n"
 	h.start()

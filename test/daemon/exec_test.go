@@ -18,6 +18,7 @@ import (
 
 // What a command builds is published while it runs, the rest when it has ended.
 func TestExec(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 20)
 	first, rest := mirrorOf(t, u, u.Range(0, 5)), mirrorOf(t, u, u.All())
@@ -54,6 +55,7 @@ func stateDirs(t *testing.T, h *host) []string {
 
 // The exit code is that of the command, or else that of publishing.
 func TestExitCodesOfExec(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	h.configure()
 	u := spackmirror.New(spackmirror.V3, 4)
@@ -107,6 +109,7 @@ func TestExitCodesOfExec(t *testing.T) {
 
 // A publish.yaml that is good for publish is good for publish exec, whatever is in it.
 func TestExecReadsTheSameConfiguration(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 6)
 	whole := mirrorOf(t, u, u.Range(0, 4))
@@ -166,6 +169,7 @@ func TestExecReadsTheSameConfiguration(t *testing.T) {
 
 // A signal goes to the command, and nothing is waited for that takes long.
 func TestExecIsInterrupted(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	cmd, out := h.around("sh", "-c", `trap 'echo told; exit 0' TERM; echo ready; while :; do sleep 0.1; done`)
 	cmd.Process.Signal(syscall.SIGTERM)
@@ -177,6 +181,7 @@ func TestExecIsInterrupted(t *testing.T) {
 }
 
 func TestDoctor(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	h.configure()
 	doctor := func(more ...string) (code int, said string) {

@@ -38,6 +38,7 @@ func (h *host) begin(cmd *exec.Cmd) (*exec.Cmd, *safeBuffer) {
 // When a session is closed, the command of publish exec is told, and waited for; what it completes even then is
 // published. A second SIGHUP, which a terminal sends, changes nothing.
 func TestHangupOfExec(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 3)
 	last := mirrorOf(t, u, u.All())
@@ -56,6 +57,7 @@ func TestHangupOfExec(t *testing.T) {
 
 // Under nohup, closing the session changes nothing.
 func TestIgnoredHangupOfExec(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	cmd, out := h.begin(exec.Command("sh", "-c", `trap '' HUP; exec "$@"`, "sh", h.bin, "exec", "--allow-empty", h.source, h.destination, "--",
 		"sh", "-c", "echo ready; while ! test -e "+h.dir+"/go; do sleep 0.1; done; echo ended"))
@@ -72,6 +74,7 @@ func TestIgnoredHangupOfExec(t *testing.T) {
 // What a killed publish exec leaves is removed by the next one; what another one uses stays, and so does what is somebody
 // else's by its name.
 func TestWhatAKilledExecLeavesIsRemoved(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	wait := []string{"sh", "-c", "echo ready; while ! test -e " + h.dir + "/go; do sleep 0.1; done"}
 	killed, _ := h.around(wait...)
@@ -104,6 +107,7 @@ func TestWhatAKilledExecLeavesIsRemoved(t *testing.T) {
 
 // Without a directory for temporary files, publish exec says so and runs nothing.
 func TestExecWithoutATemporaryDirectory(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	h.env = append(h.env, "TMPDIR="+h.dir+"/nowhere")
 	r := h.run("exec", h.source, h.destination, "--", "echo", "built")
@@ -166,6 +170,7 @@ func isOpen(pid int, file string) bool {
 // A daemon whose socket is removed, as by what clears temporary directories, makes it again, with the same mode; and stops as it
 // always does.
 func TestARemovedSocketIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	h.start()
 	before, err := os.Lstat(h.socket)

@@ -38,6 +38,7 @@ var growing = porcupine.Model{
 
 // Several daemons publish into one mirror, readers look: there is one order of all that they did.
 func TestIndexIsLinearizable(t *testing.T) {
+	t.Parallel()
 	const daemons, each, readers = 3, 8, 3
 	server := s3server.Start(t)
 	bucket := server.Bucket(t)

@@ -13,6 +13,7 @@ import (
 // What is not complete is said at once, with the reason. When was published last, and how large the index is, is known
 // after a restart, and jobs are numbered on.
 func TestTheStatusOverARestart(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	h.mirror = "    stuck_after: 1h\n"
 	h.start()
@@ -63,6 +64,7 @@ func TestTheStatusOverARestart(t *testing.T) {
 
 // A push of a package that has failed before says so, and that a push does not try it again.
 func TestAPushOfAFailedPackageSaysSo(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	h.mirror = "    require_signed: true\n"
 	h.start()

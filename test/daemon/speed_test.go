@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -40,7 +41,8 @@ func TestVisibleWithinTenSeconds(t *testing.T) {
 }
 
 // What a hook waits for: durable acknowledgements over the socket, at most 5 ms of it, and 500 a second for
-// builds that push at the same time. The best of some rounds counts, because others use the machine.
+// builds that push at the same time. The best of some rounds counts, because others use the machine. Where they leave the
+// daemon less than half of the processor time that it could use, it may take as many times longer.
 func TestPushingTakesMilliseconds(t *testing.T) {
 	h, p, _ := bucketHost(t)
 	p.Inject(func(faultproxy.Request) faultproxy.Fault { return faultproxy.Denied }) // nothing but the queue is busy
@@ -60,11 +62,14 @@ func TestPushingTakesMilliseconds(t *testing.T) {
 			pushOne(t, client, filepath.Join(h.source, document(u, round*pushes+i)))
 			took[i] = time.Since(began)
 		}
+		slowed := h.slowed()
 		for i := range pushes / 2 {
 			push(i)
 		}
 		slices.Sort(took[:pushes/2])
-		best = min(best, took[pushes/4])
+		alone := slowed()
+		best = min(best, time.Duration(float64(took[pushes/4])/alone))
+		slowed = h.slowed()
 		var wg sync.WaitGroup
 		began := time.Now()
 		for b := range builds {
@@ -75,7 +80,9 @@ func TestPushingTakesMilliseconds(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		rate = max(rate, pushes/2/time.Since(began).Seconds())
+		together := slowed()
+		rate = max(rate, pushes/2/time.Since(began).Seconds()*together)
+		t.Logf("median %v, %.1f times slower; together %v, %.1f times slower", took[pushes/4], alone, time.Since(began), together)
 	}
 	t.Logf("median %v, %.0f a second", best, rate)
 	if best > 5*time.Millisecond || rate < 500 {
@@ -84,6 +91,36 @@ func TestPushingTakesMilliseconds(t *testing.T) {
 	if n := h.status().Mirrors[0].Waiting; n != rounds*pushes {
 		t.Errorf("%d were acknowledged, %d are known", rounds*pushes, n)
 	}
+}
+
+// slowed begins to watch the daemon. What it returns tells how many times longer the daemon has taken since then because
+// it waited for a processor: 1, unless it waited for longer than it ran.
+func (h *host) slowed() func() float64 {
+	h.t.Helper()
+	ran, waited := h.turns()
+	return func() float64 {
+		ranNow, waitedNow := h.turns()
+		if ranNow -= ran; ranNow <= 0 || waitedNow-waited < ranNow {
+			return 1
+		}
+		return 1 + (waitedNow-waited)/ranNow
+	}
+}
+
+// turns is for how many nanoseconds all threads of the daemon ran, and waited for a processor.
+func (h *host) turns() (ran, waited float64) {
+	h.t.Helper()
+	all, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", h.cmd.Process.Pid))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	for _, name := range all {
+		var r, w float64
+		text, _ := os.ReadFile(name) // a thread may have ended
+		fmt.Sscan(string(text), &r, &w)
+		ran, waited = ran+r, waited+w
+	}
+	return ran, waited
 }
 
 // pushOne pushes one path, as a hook does that knows HTTP.

@@ -24,6 +24,7 @@ func manage(t *testing.T, h *host) *systemd.Manager {
 }
 
 func TestSystemdIsTold(t *testing.T) {
+	t.Parallel()
 	h, _, _ := bucketHost(t)
 	m := manage(t, h)
 	h.env = append(h.env, "WATCHDOG_USEC=400000")
@@ -40,6 +41,7 @@ func TestSystemdIsTold(t *testing.T) {
 
 // What makes no progress is not well, although the process lives.
 func TestSystemdIsNotToldThatAllIsWell(t *testing.T) {
+	t.Parallel()
 	h, p, _ := bucketHost(t)
 	h.extra = "stalled_after: 1s\nstop_timeout: 1s\n"
 	m := manage(t, h)
@@ -70,6 +72,7 @@ func TestSystemdIsNotToldThatAllIsWell(t *testing.T) {
 
 // A socket that systemd has opened is used, and kept.
 func TestSocketActivation(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	given := filepath.Join(h.dir, "given")
 	l, err := net.Listen("unix", given)

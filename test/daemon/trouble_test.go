@@ -85,6 +85,7 @@ func pushUntilRefused(t *testing.T, h *host, u *spackmirror.Universe) (refused p
 // everything goes on, and nothing that was acknowledged is lost.
 func TestTheDiskOfTheQueueIsFull(t *testing.T) {
 	rootOnly(t)
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	mount(t, h.state, "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs")
 	h.mirror = "    watch: false\n    scan_interval: 1h\n"
@@ -156,6 +157,7 @@ func refusedToStart(t *testing.T, h *host, state string, want ...string) {
 // And without a restart.
 func TestThereIsRoomAgain(t *testing.T) {
 	rootOnly(t)
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	mount(t, h.state, "-t", "tmpfs", "-o", "size=1m,mode=700", "tmpfs")
 	h.start()
@@ -180,6 +182,7 @@ func TestThereIsRoomAgain(t *testing.T) {
 // A state directory that cannot be written to is named when the daemon starts, with what to do.
 func TestAReadOnlyStateDirectory(t *testing.T) {
 	rootOnly(t)
+	t.Parallel()
 	h := newHost(t, "file://"+t.TempDir(), []string{"PATH=" + os.Getenv("PATH")})
 	refused := func() {
 		t.Helper()
@@ -198,6 +201,7 @@ func TestAReadOnlyStateDirectory(t *testing.T) {
 // acknowledged any more, and nothing that was is lost.
 func TestTheDiskOfTheQueueFails(t *testing.T) {
 	rootOnly(t)
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	disk := filepath.Join(h.dir, "disk")
 	if err := os.WriteFile(disk, make([]byte, 8<<20), 0o600); err != nil {
@@ -234,6 +238,7 @@ func TestTheDiskOfTheQueueFails(t *testing.T) {
 // A queue that was damaged is refused and kept; moved away as the hint says, everything that is not
 // published is found again, and nothing is stored twice.
 func TestADamagedQueue(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	h.start()
 	u := spackmirror.New(spackmirror.V3, 300)
@@ -270,6 +275,7 @@ func TestADamagedQueue(t *testing.T) {
 // Under the name of a blob the destination holds something else: it is never taken for the blob and
 // never overwritten. The package that needs it fails and says which one it is; others are published.
 func TestAWrongBlobInTheDestination(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 10)
 	whole := mirrorOf(t, u, u.All())
@@ -308,6 +314,7 @@ func TestAWrongBlobInTheDestination(t *testing.T) {
 
 // One of the right size is not found out by listing, which is all that is asked: `verify --deep` finds it.
 func TestAWrongBlobOfTheRightSize(t *testing.T) {
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	u := spackmirror.New(spackmirror.V3, 3)
 	drop(t, mirrorOf(t, u, u.Range(0, 1)), h.source)
@@ -343,6 +350,7 @@ func writeTo(t *testing.T, content []byte) string {
 
 // The clock was ten years ahead when it was written down what waits until when, and then set back.
 func TestTheClockIsSetBack(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	p.Inject(func(faultproxy.Request) faultproxy.Fault { return faultproxy.Denied })
 	h.start()
@@ -374,6 +382,7 @@ func TestTheClockIsSetBack(t *testing.T) {
 // While there is nothing to do S3 is not asked anything, however often the source is looked through and the
 // daemon is asked how it is, nor after a restart. Five minutes of it pass in virtual time, in publish/daemon.
 func TestAnIdleDaemonAsksS3Nothing(t *testing.T) {
+	t.Parallel()
 	h, p, _ := bucketHost(t)
 	h.mirror = "    scan_interval: 1s\n"
 	h.start()
@@ -398,6 +407,7 @@ func TestAnIdleDaemonAsksS3Nothing(t *testing.T) {
 // S3 does not answer at all for a while: nothing fails, and what was pushed meanwhile is published. Ten
 // minutes of it pass in virtual time, in publish/daemon.
 func TestNoAnswerFromS3(t *testing.T) {
+	t.Parallel()
 	h, p, bucket := bucketHost(t)
 	p.Inject(func(faultproxy.Request) faultproxy.Fault { return faultproxy.Reset })
 	h.start()
@@ -418,6 +428,7 @@ func TestNoAnswerFromS3(t *testing.T) {
 // Who is not allowed to is refused, and named, although the file system would let him.
 func TestAnotherUsersPush(t *testing.T) {
 	rootOnly(t)
+	t.Parallel()
 	h, _, bucket := bucketHost(t)
 	const stranger, member = 54321, 54322
 	h.extra = "allow_groups: [\"54300\"]\n"
