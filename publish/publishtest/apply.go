@@ -14,8 +14,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/mirrortest"
 )
 
-// Settled is a mirror without the index documents that no pointer names any more: which
-// of those there are depends on who was faster.
+// Settled returns a mirror without the index documents that no pointer names any more. Which of those exist depends
+// on which publisher was faster.
 func Settled(t testing.TB, s map[string][]byte) map[string][]byte {
 	t.Helper()
 	kept := WithoutIndex(t, s)
@@ -35,8 +35,7 @@ func Settled(t testing.TB, s map[string][]byte) map[string][]byte {
 	return kept
 }
 
-// A Scene is a publish that is worth disturbing: into a mirror that has an index already,
-// with a package that the index lacks.
+// A Scene is a publish to be disturbed: into a mirror that has an index, with a package that the index lacks.
 func Scene(t testing.TB, l string) (*mirrortest.Mem, string, publish.Options) {
 	t.Helper()
 	m := EmptyMirror(t)
@@ -86,7 +85,7 @@ func FlipFile(t testing.TB, name string) {
 	}
 }
 
-// Statuses are what became of packages.
+// Statuses returns the statuses of packages.
 func Statuses(p *publish.Outcome) map[string]publish.Status {
 	got := map[string]publish.Status{}
 	for _, m := range p.Mirrors {

@@ -1,5 +1,5 @@
-// Package publishtest holds what the tests of publish and of the packages below it share: mirrors that real Spack wrote,
-// publishing in one line, documents made by hand, and a reader that checks every promise about a mirror.
+// Package publishtest has helpers for the tests of publish and of the packages below it: mirrors that real Spack
+// wrote, publishing in one line, documents made by hand, and a reader that checks every promise about a mirror.
 package publishtest
 
 import (
@@ -53,7 +53,7 @@ func Copied(t testing.TB, fixture string) string {
 
 func EmptyMirror(t testing.TB) *mirrortest.Mem { return mirrortest.NewMem(t) }
 
-// Ignored is a Progress that nobody watches.
+// Ignored is a Progress that does nothing.
 type Ignored struct{}
 
 func (Ignored) Sent(string, int64, int64) {}
@@ -141,8 +141,8 @@ func parseIndex(content []byte) (records, error) {
 	return doc.Database.Installs, err
 }
 
-// A reader is a small client. It remembers what it has checked, by content, so that
-// it can look again after every request.
+// A reader is a small client. It remembers by content what it has checked, so that it can check again after every
+// request.
 type reader struct {
 	mu        sync.Mutex // guards the maps while one is looked up or filled in
 	digests   map[*byte]blob.Digest
@@ -209,7 +209,7 @@ func (r *reader) manifest(document []byte) (*manifest.Manifest, error) {
 	return m, nil
 }
 
-// Look finds whatever a client would stumble over.
+// Look returns the first problem that a client would have.
 func (r *reader) Look(s map[string][]byte) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -245,7 +245,7 @@ func (r *reader) Look(s map[string][]byte) error {
 	return nil
 }
 
-// withdrawn tells a document that says that its package is not available: a manifest without any record.
+// withdrawn reports whether a document is a tombstone: a manifest without any record.
 func withdrawn(document []byte) bool {
 	m, err := manifest.Parse(document)
 	return err == nil && len(m.Records) == 0
@@ -374,13 +374,13 @@ func ContentOf(t testing.TB, dir string) map[string][]byte {
 	return content
 }
 
-// isIndex tells what a publish writes in its own words: everything else is copied.
+// isIndex reports whether a publish writes the object itself; everything else is copied.
 func isIndex(name string) bool {
 	return name == layout.V2Index || name == layout.V2IndexHash || strings.HasPrefix(name, layout.V3Indices)
 }
 
-// WithoutIndex are the objects of a mirror that have a name of their own or that
-// something other than an index points at. What publishers tell each other, and the history, is none of them.
+// WithoutIndex returns the objects of a mirror that have a name of their own or that something other than an index
+// points at. It omits the notices between publishers and the history.
 func WithoutIndex(t testing.TB, s map[string][]byte) map[string][]byte {
 	t.Helper()
 	kept := map[string][]byte{}

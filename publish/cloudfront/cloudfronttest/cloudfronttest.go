@@ -1,8 +1,7 @@
 // Package cloudfronttest stands in for the API of CloudFront as far as invalidations go.
 //
-// It is as strict as CloudFront, or stricter: whatever CloudFront refuses, limits or
-// counts as the same request, so does this. Only who signed a request it does not check.
-// In a synctest bubble it lives by the bubble's clock.
+// It is as strict as CloudFront, or stricter: it refuses, limits and identifies requests as CloudFront does. Only
+// the signer of a request is not checked. In a synctest bubble it uses the clock of the bubble.
 package cloudfronttest
 
 import (
@@ -30,7 +29,7 @@ const (
 
 const namespace = "http://cloudfront.amazonaws.com/doc/2020-05-31/"
 
-// A Request is one that the server got, and what became of it.
+// A Request is a request that the server received, and its result.
 type Request struct {
 	Action       string // CreateInvalidation or GetInvalidation
 	Distribution string
@@ -41,9 +40,9 @@ type Request struct {
 	Code         string // of the error, if there was one
 }
 
-// A Fault is what goes wrong with one request.
+// A Fault is a failure of one request.
 type Fault struct {
-	Acts   bool   // the server does what it is asked all the same
+	Acts   bool   // the server carries out the request nevertheless
 	Status int    // of the answer; 0: the connection breaks
 	Code   string // of the answer
 }
@@ -58,8 +57,8 @@ func Lose() Fault { return Fault{Acts: true} }
 type Server struct {
 	// Delay is how long an invalidation is in progress.
 	Delay time.Duration
-	// Invalidated, if set, hears of each new invalidation before the answer to it, one
-	// at a time: an edge that forgets what it has cached. It must not call the server.
+	// Invalidated, if set, is called for each new invalidation before it is answered, one at a time: an edge that
+	// drops its cache. It must not call the server.
 	Invalidated func(distribution string, paths []string)
 
 	mu            sync.Mutex // guards what follows

@@ -1,5 +1,5 @@
-// Package eventstest is a queue in memory, to test who is served by one. It does whatever a queue
-// may do: it delivers out of order, and twice, and again what was not deleted in time.
+// Package eventstest provides a queue in memory. It does everything that a queue may do: it delivers out of order,
+// twice, and again if a message was not deleted in time.
 package eventstest
 
 import (
@@ -20,7 +20,7 @@ type Queue struct {
 	Twice float64
 	// MaxDeliveries is how often a message is delivered before it is dead. 0: for ever.
 	MaxDeliveries int
-	// Fault is asked before each call, named as the methods are. An error is what the call returns.
+	// Fault is called before each call with the name of the method. Its error is the result of the call.
 	Fault func(call string) error
 	// Deleting receives each message that is deleted.
 	Deleting func(body string)

@@ -112,7 +112,7 @@ func wantMismatch(t *testing.T, err error, u mirror.Upload) {
 	}
 }
 
-// A story is a Source that tells its n-th reader (from 1) what tell says.
+// A story is a Source whose n-th reader (from 1) reads what tell returns.
 type story struct {
 	size int64
 	tell func(n int, p []byte, off int64) (int, error)
@@ -202,8 +202,8 @@ func createChangedFile(t *testing.T, m Store) {
 	}
 }
 
-// createTurncoat: content that is right when it is hashed and wrong when it is sent, or
-// the other way round, is stored as promised or not at all.
+// createTurncoat stores content that changes between hashing and sending, in either direction. It is stored as
+// promised or not at all.
 func createTurncoat(t *testing.T, m Store) {
 	right, wrong := noise(4, largeSize), noise(5, largeSize)
 	for _, size := range []int{1000, largeSize} {

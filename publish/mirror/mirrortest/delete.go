@@ -8,7 +8,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// deleteMany deletes as a prune does: in batches, each object as the version that was listed.
+// deleteMany deletes in batches, as a prune does: each object on the condition of its listed version.
 func deleteMany(t *testing.T, m Store) {
 	const n = 120
 	for i := range n {
@@ -27,7 +27,7 @@ func deleteMany(t *testing.T, m Store) {
 	}
 	replaced := listed[7].Name
 	is := mustSwap(t, m, text(replaced, "another"), listed[7].Version)
-	if err := m.Delete(t.Context(), listed[8].Name, listed[8].Version); err != nil { // what is gone is no error
+	if err := m.Delete(t.Context(), listed[8].Name, listed[8].Version); err != nil { // deleting an absent object succeeds
 		t.Fatal(err)
 	}
 	if lacks(m, DeleteManyIfSeen) {

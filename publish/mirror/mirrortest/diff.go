@@ -35,8 +35,8 @@ func Snapshot(ctx context.Context, m interface {
 	return s, nil
 }
 
-// Diff tells, a line each, in which names two snapshots differ: "-" for what only want
-// has, "+" for what only got has, "!" for other content. It is empty if they are equal.
+// Diff returns a line for each name in which two snapshots differ: "-" for a name that only want has, "+" for a
+// name that only got has, "!" for other content. It is empty if they are equal.
 func Diff(want, got map[string][]byte) string {
 	names := maps.Clone(want)
 	maps.Copy(names, got)
@@ -56,7 +56,7 @@ func Diff(want, got map[string][]byte) string {
 	return b.String()
 }
 
-// where shows the first difference of two contents.
+// where returns the first difference of two contents.
 func where(want, got []byte) string {
 	i := 0
 	for i < len(want) && i < len(got) && want[i] == got[i] {

@@ -12,15 +12,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// ErrInjected is the error of Drop, Lie and Cut: one that says nothing of what
-// has happened, as a lost connection does.
+// ErrInjected is the error of Drop, Lie and Cut. Like a lost connection, it says nothing about the result.
 var ErrInjected = errors.New("injected fault")
 
-// ErrKilled is what every call returns after Kill. It matches context.Canceled, so
-// that whoever was killed winds up as it does when it is interrupted.
+// ErrKilled is the error of every call after Kill. It matches context.Canceled, so that a killed caller ends as an
+// interrupted one does.
 var ErrKilled = fmt.Errorf("killed: %w", context.Canceled)
 
-// Refusals are the errors by which a mirror says why it did not do something.
+// Refusals are the errors by which a mirror refuses a call.
 var Refusals = []error{
 	mirror.ErrConflict,
 	&mirror.DeniedError{Action: "s3:PutObject", Name: "the object", Detail: "injected"},
@@ -31,32 +30,32 @@ var Refusals = []error{
 	&mirror.RegionError{Bucket: "cache", Asked: "us-east-1", Region: "eu-west-1"},
 }
 
-// A Fault is what goes wrong at some calls. Faults are data until they are given to
-// Break, so one may be used in many tests.
+// A Fault is a failure of some calls. It has no state until it is passed to Break, so one may be used in many
+// tests.
 type Fault struct {
 	concerns func(Call) bool
-	nth      int   // which of the calls that it concerns, from 1; 0 is each
+	nth      int   // which of the matching calls, from 1; 0 for each
 	err      error // what the call returns
-	acts     bool  // whether the store does what it was asked all the same
+	acts     bool  // whether the store carries out the call nevertheless
 	stalls   bool  // whether the call first waits for the end of its context
 	cuts     bool  // whether a reader gets only the first few: bytes of Open, names of List
 	few      int64
-	kills    bool // whether err is for every later call, too
+	kills    bool // whether every later call fails with err, too
 }
 
-// Drop loses each change of a name with the prefix on its way to the mirror: an
-// error, and nothing is stored.
+// Drop loses each change of a name with the prefix before it reaches the mirror: the call fails, and nothing is
+// stored.
 func Drop(prefix string) Fault { return Fault{concerns: changes(prefix), err: ErrInjected} }
 
-// Lie loses the mirror's answers to changes: an error, though all is stored.
+// Lie loses the answers of the mirror to changes: the call fails, but everything is stored.
 func Lie(prefix string) Fault {
 	return Fault{concerns: changes(prefix), err: ErrInjected, acts: true}
 }
 
-// Fail refuses each call of any kind on a name with the prefix.
+// Fail makes each call on a name with the prefix fail.
 func Fail(prefix string, err error) Fault { return Fault{concerns: begins(prefix), err: err} }
 
-// Conflict makes each Swap and Delete come too late.
+// Conflict makes each Swap and Delete fail because of another writer.
 func Conflict(prefix string) Fault {
 	return Fault{err: mirror.ErrConflict, concerns: func(c Call) bool {
 		return (c.Op == Swap || c.Op == Delete) && strings.HasPrefix(c.Name, prefix)
@@ -76,19 +75,19 @@ func Stall(prefix string) Fault {
 	return Fault{concerns: begins(prefix), stalls: true, err: ErrInjected}
 }
 
-// Kill lets k calls of all through and none after them.
+// Kill lets k calls through and none after them.
 func Kill(k int) Fault {
 	return Fault{concerns: begins(""), nth: k + 1, err: ErrKilled, kills: true}
 }
 
-// Nth is f at the k-th (from 1) of the calls that it concerns, and at no other. So
-// Nth(k, Fail("", err)) is about the k-th call of all, Nth(k, Drop("")) about the k-th change.
+// Nth returns f for only the k-th (from 1) of its matching calls: Nth(k, Fail("", err)) matches the k-th call of
+// all, and Nth(k, Drop("")) the k-th change.
 func Nth(k int, f Fault) Fault {
 	f.nth = k
 	return f
 }
 
-// On is f at calls of op alone.
+// On returns f for calls of op only.
 func On(op Op, f Fault) Fault {
 	all := f.concerns
 	f.concerns = func(c Call) bool { return c.Op == op && all(c) }
@@ -103,29 +102,29 @@ func changes(prefix string) func(Call) bool {
 	return func(c Call) bool { return c.Op.Mutates() && strings.HasPrefix(c.Name, prefix) }
 }
 
-// A Broken is a Store with faults. Its log holds all calls, also those that failed.
+// A Broken is a Store with faults. Its log has all calls, including failed ones.
 type Broken struct {
 	Log
 	store  Store
 	faults []Fault
 
-	mu     sync.Mutex // guards what follows; not held during a call
-	met    []int      // how many calls each fault concerned so far
+	mu     sync.Mutex // guards the fields below; not held during a call
+	met    []int      // the number of matching calls of each fault so far
 	killed bool
 
-	looking sync.Mutex // held while look runs, so that it runs once at a time
+	looking sync.Mutex // held while look runs, so that only one runs at a time
 	look    func(Call)
 }
 
-// Break returns store with faults. Where several faults concern a call, the first has it.
-// Without any fault it is a way to log and to look at what happens to store.
+// Break returns store with faults. If several faults match a call, the first applies. Without faults it only logs
+// the calls and lets a test observe them.
 func Break(store Store, faults ...Fault) *Broken {
 	return &Broken{store: store, faults: faults, met: make([]int, len(faults))}
 }
 
-// AfterEach has look called after every call, when the mirror has done what it does and
-// the caller does not know yet. One call of look runs at a time. It must be set before
-// the first call, and look must not use b.
+// AfterEach sets a function that is called after every call, when the mirror is done and the caller does not know
+// the result yet. Only one call of look runs at a time. AfterEach must be called before the first call, and look
+// must not use b.
 func (b *Broken) AfterEach(look func(Call)) { b.look = look }
 
 func (b *Broken) seen(c Call) {
@@ -137,7 +136,7 @@ func (b *Broken) seen(c Call) {
 	b.look(c)
 }
 
-// meet logs a call and returns the fault that it meets.
+// meet logs a call and returns the fault that matches it.
 func (b *Broken) meet(ctx context.Context, c Call) Fault {
 	b.Log.add(c)
 	f := b.pick(c)
@@ -175,7 +174,7 @@ func (b *Broken) pick(c Call) Fault {
 	return picked
 }
 
-// do makes one call of the store, or does not, as the fault wants.
+// do makes a call of the store, or skips it, as the fault demands.
 func (b *Broken) do(ctx context.Context, op Op, name string, call func() error) error {
 	c := Call{op, name}
 	f := b.meet(ctx, c)
@@ -192,7 +191,7 @@ func (b *Broken) do(ctx context.Context, op Op, name string, call func() error) 
 	return f.err
 }
 
-// Open is the store's, with faults.
+// Open is the Open of the store, with faults.
 func (b *Broken) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	c := Call{Open, name}
 	f := b.meet(ctx, c)
@@ -207,7 +206,7 @@ func (b *Broken) Open(ctx context.Context, name string) (*mirror.Object, error) 
 	return o, err
 }
 
-// cutBody fails before its end.
+// cutBody is a body that fails before its end.
 type cutBody struct {
 	io.ReadCloser
 	left int64
@@ -223,7 +222,7 @@ func (c *cutBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Stat is the store's, with faults.
+// Stat is the Stat of the store, with faults.
 func (b *Broken) Stat(ctx context.Context, name string) (info mirror.Info, err error) {
 	err = b.do(ctx, Stat, name, func() (err error) {
 		info, err = b.store.Stat(ctx, name)
@@ -232,12 +231,12 @@ func (b *Broken) Stat(ctx context.Context, name string) (info mirror.Info, err e
 	return info, err
 }
 
-// List is the store's, with faults.
+// List is the List of the store, with faults.
 func (b *Broken) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	return broken(ctx, b, Call{List, r.Prefix}, b.store.List(ctx, r))
 }
 
-// Leftovers is the store's, with faults.
+// Leftovers is the Leftovers of the store, with faults.
 func (b *Broken) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
 	return broken(ctx, b, Call{Leftovers, prefix}, b.store.Leftovers(ctx, prefix))
 }
@@ -267,12 +266,12 @@ func broken[T any](ctx context.Context, b *Broken, c Call, all iter.Seq2[T, erro
 	}
 }
 
-// Create is the store's, with faults.
+// Create is the Create of the store, with faults.
 func (b *Broken) Create(ctx context.Context, u mirror.Upload) error {
 	return b.do(ctx, Create, u.Name, func() error { return b.store.Create(ctx, u) })
 }
 
-// Swap is the store's, with faults.
+// Swap is the Swap of the store, with faults.
 func (b *Broken) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
 	is := mirror.Absent
 	err := b.do(ctx, Swap, u.Name, func() (err error) {
@@ -285,12 +284,12 @@ func (b *Broken) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 	return is, err
 }
 
-// Delete is the store's, with faults.
+// Delete is the Delete of the store, with faults.
 func (b *Broken) Delete(ctx context.Context, name string, was mirror.Version) error {
 	return b.do(ctx, Delete, name, func() error { return b.store.Delete(ctx, name, was) })
 }
 
-// Discard is the store's, with faults.
+// Discard is the Discard of the store, with faults.
 func (b *Broken) Discard(ctx context.Context, l mirror.Leftover) error {
 	return b.do(ctx, Discard, l.Name, func() error { return b.store.Discard(ctx, l) })
 }

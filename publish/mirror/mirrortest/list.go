@@ -9,9 +9,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// oddNames are what makes listing hard: bytes around the slash, what must be encoded in
-// URLs and in XML, what looks encoded already, and directories that sort otherwise with
-// a slash than without.
+// oddNames make listing hard: bytes around the slash, characters that must be encoded in URLs and in XML, names
+// that look encoded already, and directories that sort differently with and without a slash.
 var oddNames = []string{
 	"p/Z", "p/a", "p/a+1/c", "p/a-b", "p/ab.c", "p/ab/c", "p/ab/c+1", "p/ab/d", "p/ab0",
 	"p/100%", "p/%41", "p/%2F", "p/me@home", "p/~tmp", "p/with space", "p/with+plus", "p/a&b<c>'d\"", "p/q?x=y#z",

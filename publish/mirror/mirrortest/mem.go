@@ -21,33 +21,30 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Rule is one of Mem's own, beyond those that every mirror has.
+// A Rule is a rule of Mem beyond those of every mirror.
 type Rule int
 
 const (
-	// LetBe: what was deleted is not read again. A publisher that reads it had
-	// better know that it may be gone.
+	// LetBe: a deleted object is not read again. A publisher must expect that it is gone.
 	LetBe Rule = iota + 1
-	// Labelled: whatever is stored has a Content-Type and a Cache-Control.
+	// Labelled: each stored object has a Content-Type and a Cache-Control.
 	Labelled
-	// WriteOnce: an object below blobs/ has the sha256 of its content for a name,
-	// and is created, never swapped.
+	// WriteOnce: an object below blobs/ is named by the SHA-256 of its content, and is created, never swapped.
 	WriteOnce
 )
 
-// Mem is a Store in memory. It fails the test on each breach of its rules and on
-// each name that is not clean.
+// Mem is a Store in memory. It fails the test at each violation of its rules and at each unclean name.
 type Mem struct {
 	Log
 	t        testing.TB
 	forgiven []Rule
 
-	mu      sync.Mutex // guards what follows; never held while content is read
+	mu      sync.Mutex // guards the fields below; never held while content is read
 	objects map[string]object
-	deleted map[string]bool // names that Delete has removed and nobody has stored since
+	deleted map[string]bool // names that Delete has removed and that were not stored since
 	left    map[string]mirror.Leftover
 	stored  []string
-	states  int // how many states of objects there have been: the source of versions
+	states  int // the number of object states so far, from which versions are made
 }
 
 type object struct {
@@ -56,7 +53,7 @@ type object struct {
 	mediaType, caching string
 }
 
-// NewMem returns an empty mirror that keeps every rule but the forgiven ones.
+// NewMem returns an empty mirror that enforces every rule except the forgiven ones.
 func NewMem(t testing.TB, forgiven ...Rule) *Mem {
 	return &Mem{
 		t:        t,
@@ -74,7 +71,7 @@ func (m *Mem) breach(r Rule, format string, args ...any) {
 	}
 }
 
-// Snapshot returns the content of every object. It is not to be changed.
+// Snapshot returns the content of every object. The caller must not change it.
 func (m *Mem) Snapshot() map[string][]byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -85,15 +82,14 @@ func (m *Mem) Snapshot() map[string][]byte {
 	return s
 }
 
-// Stored returns the names of all content that was sent here, in that order: a name
-// that is in it twice was sent twice.
+// Stored returns the names of all content sent here, in order. A name that occurs twice was sent twice.
 func (m *Mem) Stored() []string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Clone(m.stored)
 }
 
-// Headers returns what an object is labelled with.
+// Headers returns the headers of an object.
 func (m *Mem) Headers(_ context.Context, name string) (contentType, cacheControl string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -104,8 +100,7 @@ func (m *Mem) Headers(_ context.Context, name string) (contentType, cacheControl
 	return o.mediaType, o.caching, nil
 }
 
-// Plant puts an object there as it is, whatever the rules say: a test damages a
-// mirror with it, or sets one up. It is not logged.
+// Plant stores an object without checking the rules, to set up or damage a mirror. It is not logged.
 func (m *Mem) Plant(name string, content []byte) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -126,15 +121,14 @@ func (m *Mem) PlantFS(fsys fs.FS) error {
 	})
 }
 
-// Uproot takes an object away, as damage does. It is not logged, and reading the
-// object afterwards is no breach.
+// Uproot removes an object, as damage does. It is not logged, and reading the object afterwards is no violation.
 func (m *Mem) Uproot(name string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.objects, name)
 }
 
-// Abandon begins an upload that nobody will finish.
+// Abandon begins an upload that is never finished.
 func (m *Mem) Abandon(_ context.Context, name string) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -144,7 +138,7 @@ func (m *Mem) Abandon(_ context.Context, name string) error {
 	return nil
 }
 
-// Open returns the object as it is now; it does not change while it is read.
+// Open returns the current object. It does not change while it is read.
 func (m *Mem) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	m.t.Helper()
 	o, err := m.read(ctx, Open, name)
@@ -154,7 +148,7 @@ func (m *Mem) Open(ctx context.Context, name string) (*mirror.Object, error) {
 	return &mirror.Object{Info: o.Info, Body: io.NopCloser(bytes.NewReader(o.content))}, nil
 }
 
-// Stat tells what Open would open.
+// Stat describes the object that Open would open.
 func (m *Mem) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	m.t.Helper()
 	o, err := m.read(ctx, Stat, name)
@@ -178,7 +172,7 @@ func (m *Mem) read(ctx context.Context, op Op, name string) (object, error) {
 	return o, nil
 }
 
-// List yields what was there when it was called.
+// List yields the objects that exist when it is called.
 func (m *Mem) List(ctx context.Context, r mirror.Range) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
 		m.Log.add(Call{List, r.Prefix})
@@ -217,7 +211,7 @@ func contains(r mirror.Range, name string) bool {
 	return strings.HasPrefix(name, r.Prefix) && (r.After == "" || name > r.After) && (r.Until == "" || name < r.Until)
 }
 
-// Create stores what is not there yet.
+// Create stores a new object.
 func (m *Mem) Create(ctx context.Context, u mirror.Upload) error {
 	m.t.Helper()
 	if err := m.begin(ctx, Create, u.Name); err != nil {
@@ -246,8 +240,7 @@ func (m *Mem) Create(ctx context.Context, u mirror.Upload) error {
 	return nil
 }
 
-// settled tells, without reading u.Content, whether there is nothing left to do
-// for Create, and what it returns then.
+// settled reports, without reading u.Content, whether Create has nothing left to do, and its result.
 func (m *Mem) settled(u mirror.Upload) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -263,7 +256,7 @@ func (m *Mem) settled(u mirror.Upload) (bool, error) {
 	return false, nil
 }
 
-// Swap replaces what the caller has seen.
+// Swap replaces an object of a known version.
 func (m *Mem) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
 	m.t.Helper()
 	if err := m.begin(ctx, Swap, u.Name); err != nil {
@@ -292,7 +285,7 @@ func (m *Mem) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mi
 	return m.objects[u.Name].Version, nil
 }
 
-// put makes content the object's next state. The caller holds m.mu.
+// put makes content the next state of the object. The caller holds m.mu.
 func (m *Mem) put(u mirror.Upload, content []byte) {
 	m.states++
 	delete(m.deleted, u.Name)
@@ -309,7 +302,7 @@ func (m *Mem) put(u mirror.Upload, content []byte) {
 	}
 }
 
-// Delete removes what the caller has seen.
+// Delete removes an object of a known version.
 func (m *Mem) Delete(ctx context.Context, name string, was mirror.Version) error {
 	m.t.Helper()
 	if err := m.begin(ctx, Delete, name); err != nil {
@@ -329,7 +322,7 @@ func (m *Mem) Delete(ctx context.Context, name string, was mirror.Version) error
 	return nil
 }
 
-// Leftovers yields what Abandon has begun.
+// Leftovers yields the uploads begun by Abandon.
 func (m *Mem) Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error] {
 	return func(yield func(mirror.Leftover, error) bool) {
 		m.Log.add(Call{Leftovers, prefix})
@@ -357,7 +350,7 @@ func (m *Mem) leftBelow(prefix string) []mirror.Leftover {
 	return left
 }
 
-// Discard gives up what Abandon has begun.
+// Discard discards an upload begun by Abandon.
 func (m *Mem) Discard(ctx context.Context, l mirror.Leftover) error {
 	m.t.Helper()
 	if err := m.begin(ctx, Discard, l.Name); err != nil {
@@ -369,7 +362,7 @@ func (m *Mem) Discard(ctx context.Context, l mirror.Leftover) error {
 	return nil
 }
 
-// begin logs a call and refuses what no mirror takes.
+// begin logs a call and refuses names that no mirror accepts.
 func (m *Mem) begin(ctx context.Context, op Op, name string) error {
 	m.t.Helper()
 	m.Log.add(Call{op, name})
@@ -383,8 +376,7 @@ func (m *Mem) begin(ctx context.Context, op Op, name string) error {
 	return nil
 }
 
-// clean reports whether a name is relative, without empty or dotted elements, and
-// without control characters.
+// clean reports whether a name is relative and has no empty or dotted elements and no control characters.
 func clean(name string) bool {
 	return fs.ValidPath(name) && name != "." && !strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f })
 }
@@ -399,7 +391,7 @@ func (m *Mem) checkLabels(op Op, u mirror.Upload) {
 	}
 }
 
-// blobName is how Spack names a blob, be it in a mirror or in a tree of mirrors.
+// blobName matches the names of blobs, in a mirror or in a tree of mirrors.
 var blobName = regexp.MustCompile(`(^|/)blobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}$`)
 
 func isBlob(name string) bool {
@@ -421,10 +413,10 @@ func (m *Mem) checkBlob(op Op, name string, content []byte) {
 	}
 }
 
-// receiveSize is how much of an upload is read between two looks at the context.
+// receiveSize is how many bytes are read between two checks of the context.
 const receiveSize = 64 << 10
 
-// receive reads what is uploaded and checks that it is what was promised.
+// receive reads an upload and checks its size and digest.
 func receive(ctx context.Context, u mirror.Upload) ([]byte, error) {
 	r, err := u.Content.Open()
 	if err != nil {

@@ -1,8 +1,8 @@
-// Package mirrortest is what mirrors, and those who write to mirrors, are tested with.
+// Package mirrortest tests mirrors, and programs that write to mirrors.
 //
-// Mem is a mirror in memory, stricter than any real one: it fails the test when a
-// caller does what no caller may do, even where a real mirror would put up with it.
-// Break makes any mirror fail at chosen calls. Run is the suite that every mirror passes.
+// Mem is a mirror in memory, stricter than any real one: it fails the test when a caller does what it must not do,
+// even if a real mirror would accept it. Break makes any mirror fail at chosen calls. Run is the suite that every
+// mirror passes.
 package mirrortest
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Store has every ability of a mirror.
+// A Store is a mirror with all interfaces.
 type Store interface {
 	mirror.Reader
 	mirror.Lister
@@ -50,7 +50,7 @@ type Call struct {
 
 func (c Call) String() string { return string(c.Op) + " " + c.Name }
 
-// A Log holds the calls that were made, in the order in which they began.
+// A Log holds the calls in the order in which they began.
 type Log struct {
 	mu    sync.Mutex // guards calls
 	calls []Call

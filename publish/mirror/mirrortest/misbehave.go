@@ -12,25 +12,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Misbehaving is a Store on storage that can be made to answer wrongly: with half of what it
-// should say, with an error that looks like a success, without an end.
+// A Misbehaving is a Store whose storage can be made to answer wrongly: with an incomplete answer, with an error
+// that looks like a success, or without an end.
 type Misbehaving interface {
 	Store
-	// Ways are the ways in which the storage can answer the requests of an act wrongly.
+	// Ways are the wrong answers that the storage can give to the requests of an act.
 	Ways(Op) []string
-	// Misbehave makes the storage answer the nth request from now on (from 1; 0 is each) in
-	// one of its ways; the empty way mends it. It returns how many requests there were since it
-	// was called last.
+	// Misbehave makes the storage answer the n-th request from now on (from 1; 0 for each) in one of its ways. The
+	// empty way repairs it. It returns the number of requests since its previous call.
 	Misbehave(way string, nth int) (requests int)
 }
 
 // patience is how long an act may take, however the storage answers and however busy the machine is.
 const patience = 2 * time.Minute
 
-// RunMisbehaving checks that a mirror believes answers only if they are whole. Whatever is
-// answered wrongly, once or always, reading returns the object or an error, listing returns every
-// name or an error, and writing succeeds only if the object is there. All of it ends, and when the
-// storage is mended, repeating succeeds. open returns a mirror without objects.
+// RunMisbehaving checks that a mirror accepts only complete answers. Whatever is answered wrongly, once or always,
+// reading returns the object or an error, listing returns every name or an error, and writing succeeds only if the
+// object exists. Every act ends, and succeeds when repeated after the storage is repaired. open returns an empty
+// mirror.
 func RunMisbehaving(t *testing.T, open func(t *testing.T) Misbehaving) {
 	for _, act := range []struct {
 		name string
@@ -73,7 +72,7 @@ func RunMisbehaving(t *testing.T, open func(t *testing.T) Misbehaving) {
 	}
 }
 
-// furnished are the names of the objects that are there before each act.
+// furnished are the names of the objects that exist before each act.
 var furnished = []string{"v3/a", "v3/b", "v3/b c+d%", "v3/c", "v3/d"}
 
 func furnish(t *testing.T, m Store) {
@@ -83,7 +82,7 @@ func furnish(t *testing.T, m Store) {
 	}
 }
 
-// bounded is a context for one act of a storage that may never answer.
+// bounded returns a context for one act on storage that may never answer.
 func bounded(t *testing.T) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(t.Context(), patience)
 }

@@ -14,34 +14,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Labeller is a Store that can tell what an object is labelled with. The suite asks
-// the stores that can.
+// A Labeller is a Store that can return the headers of an object. The suite then checks them.
 type Labeller interface {
 	Headers(ctx context.Context, name string) (contentType, cacheControl string, err error)
 }
 
-// An Abandoner is a Store that can begin an upload as a publisher would who dies then.
-// The suite asks the stores that can.
+// An Abandoner is a Store that can begin an upload as a publisher that dies would. The suite then tests its
+// leftovers.
 type Abandoner interface {
 	Abandon(ctx context.Context, name string) error
 }
 
-// A Limited is a Store on a server that cannot do all that S3 can. The suite does not ask it for
-// that.
+// A Limited is a Store on a server that lacks some abilities of S3. The suite does not test these.
 type Limited interface {
 	Lacks(Ability) bool
 }
 
-// An Ability is something of S3 that a publisher can do without.
+// An Ability is an ability of S3 that publishing does not need.
 type Ability int
 
 const (
-	// DeleteIfSeen is to delete a version only, and not what has replaced it.
+	// DeleteIfSeen deletes a certain version only, and not its replacement.
 	DeleteIfSeen Ability = iota
 	// DeleteManyIfSeen is DeleteIfSeen for many objects in one request.
 	DeleteManyIfSeen
-	// LeftoversBelow is to list leftovers by the beginning of their names, and not only by a
-	// whole name.
+	// LeftoversBelow lists leftovers by a prefix of their names, not only by a whole name.
 	LeftoversBelow
 )
 
@@ -50,11 +47,10 @@ func lacks(m Store, a Ability) bool {
 	return ok && l.Lacks(a)
 }
 
-// largeSize is more than two of the smallest parts that S3 takes, and no multiple of any.
+// largeSize is more than two of the smallest parts of S3, and a multiple of none.
 const largeSize = 11<<20 + 1
 
-// Run checks that a mirror keeps the contracts of package mirror. open returns a mirror
-// without objects, another one at each call.
+// Run checks that a mirror keeps the contracts of package mirror. open returns another empty mirror at each call.
 func Run(t *testing.T, open func(t *testing.T) Store) {
 	for _, test := range []struct {
 		name string
@@ -88,7 +84,7 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 	}
 }
 
-// upload is content as a publisher sends it.
+// upload returns an upload as a publisher makes it.
 func upload(name string, content []byte) mirror.Upload {
 	return mirror.Upload{
 		Name:         name,
@@ -117,7 +113,7 @@ func mustSwap(t *testing.T, m mirror.Swapper, u mirror.Upload, was mirror.Versio
 	return is
 }
 
-// wantError checks that err is one that callers recognise as want.
+// wantError checks that err matches want.
 func wantError(t *testing.T, err, want error) {
 	t.Helper()
 	if !errors.Is(err, want) {
@@ -125,7 +121,7 @@ func wantError(t *testing.T, err, want error) {
 	}
 }
 
-// wantContent checks what all ways to look at an object say of it.
+// wantContent checks an object by all ways of reading it.
 func wantContent(t *testing.T, m Store, name string, want []byte) mirror.Info {
 	t.Helper()
 	got, opened, err := mirror.Read(t.Context(), m, name, 1<<30)
@@ -156,7 +152,7 @@ func wantContent(t *testing.T, m Store, name string, want []byte) mirror.Info {
 	return info
 }
 
-// wantAbsent checks that no way to look at an object finds it.
+// wantAbsent checks that no way of reading an object finds it.
 func wantAbsent(t *testing.T, m Store, name string) {
 	t.Helper()
 	if o, err := m.Open(t.Context(), name); err == nil {
@@ -193,7 +189,7 @@ func names(infos []mirror.Info) []string {
 	return all
 }
 
-// noise is content that does not repeat itself: a part in the wrong place shows.
+// noise returns content that does not repeat, so that a misplaced part shows.
 func noise(seed uint64, size int) []byte {
 	content := make([]byte, size)
 	r := rand.NewChaCha8([32]byte{byte(seed), byte(seed >> 8)})
@@ -220,7 +216,7 @@ func deleteSeen(t *testing.T, m Store) {
 		wantError(t, m.Delete(t.Context(), "dir/pointer", one), mirror.ErrConflict)
 		wantVersion(t, m, "dir/pointer", "two", two)
 	}
-	for range 2 { // the second time it is not there, which is success
+	for range 2 { // the second time it is absent, and Delete succeeds
 		if err := m.Delete(t.Context(), "dir/pointer", two); err != nil {
 			t.Errorf("delete: %v", err)
 		}
@@ -312,7 +308,7 @@ func leftovers(t *testing.T, m Store) {
 		if age := time.Since(l.Started); age.Abs() > time.Hour {
 			t.Errorf("%s is said to be begun %v ago", l.Name, age)
 		}
-		for range 2 { // the second time it is gone, which is success
+		for range 2 { // the second time it is absent, and Delete succeeds
 			if err := m.Discard(t.Context(), l); err != nil {
 				t.Errorf("discard %+v: %v", l, err)
 			}
@@ -320,7 +316,7 @@ func leftovers(t *testing.T, m Store) {
 	}
 	found("", "q/x")
 	wantContent(t, m, "p/done", []byte("done"))
-	// What somebody else has left in the way is no obstacle.
+	// A leftover of another writer is no obstacle.
 	content := noise(8, largeSize)
 	mustCreate(t, m, upload("q/x", content))
 	wantContent(t, m, "q/x", content)

@@ -40,7 +40,7 @@ func swap(t *testing.T, m Store) {
 	wantError(t, err, mirror.ErrConflict)
 	wantVersion(t, m, name, "two", two)
 
-	// Whoever repeats a swap finds it done, and so does who wanted the same.
+	// Repeating a swap succeeds, and so does a swap to the same content by another writer.
 	for _, was := range []mirror.Version{one, two, mirror.Absent} {
 		if again := mustSwap(t, m, text(name, "two"), was); again != two {
 			t.Errorf("swap of the same content: got version %s, want %s", again, two)
@@ -84,8 +84,8 @@ func swapSizes(t *testing.T, m Store) {
 	wantContent(t, m, "pointer", nil)
 }
 
-// swapRace: as the index is, an object is a set to which many add, each by reading it
-// and swapping in the sum. Nothing that anybody has added may be missing at the end.
+// swapRace treats an object like the index: many writers add to a set, each by reading it and swapping in the sum.
+// At the end no addition may be missing.
 func swapRace(t *testing.T, m Store) {
 	const writers, each = 8, 25
 	var wg sync.WaitGroup
@@ -123,7 +123,7 @@ func add(ctx context.Context, m Store, name, line string) error {
 		if !errors.Is(err, mirror.ErrConflict) {
 			return err
 		}
-		time.Sleep(rand.N(5 * time.Millisecond)) // lets another one through
+		time.Sleep(rand.N(5 * time.Millisecond)) // lets another writer go first
 	}
 	return ctx.Err()
 }
@@ -166,7 +166,7 @@ func swapBeforeReaders(t *testing.T, m Store) {
 	wantVersion(t, m, "pointer", strings.Repeat(string([]byte{states}), size+states), is)
 }
 
-// createSwapRace: of those who want to be the first, one is.
+// createSwapRace: exactly one of several first writers succeeds.
 func createSwapRace(t *testing.T, m Store) {
 	for round := range 10 {
 		name := fmt.Sprint("first/", round)

@@ -7,7 +7,7 @@ import (
 	"net/http"
 )
 
-// A Fault is what goes wrong with a request.
+// A Fault is a failure of a request.
 type Fault struct {
 	status  int
 	code    string
@@ -34,7 +34,7 @@ func Refuse(status int, code, message string) Fault {
 	return Fault{status: status, code: code, message: message}
 }
 
-// What STS says, in its own words.
+// Messages of STS.
 var (
 	Denied          = Refuse(403, "AccessDenied", "Not authorized to perform sts:AssumeRoleWithWebIdentity")
 	NoProvider      = Refuse(400, "InvalidIdentityToken", "No OpenIDConnect provider found in your account for "+GitHubIssuer)
@@ -78,7 +78,7 @@ func After(n int, f Fault) func(int) Fault {
 	}
 }
 
-// happens carries a fault out; false: there is none.
+// happens carries out a fault, and returns false for None.
 func (f Fault) happens(w http.ResponseWriter, r *http.Request) bool {
 	switch {
 	case f.drop:

@@ -12,7 +12,7 @@ import (
 	"strings"
 )
 
-// A Refusal is what S3, CloudFront or KMS say to a request that they do not let pass.
+// A Refusal is the error of S3, CloudFront or KMS for a request that is not permitted.
 type Refusal struct {
 	Status        int
 	Code, Message string
@@ -20,8 +20,8 @@ type Refusal struct {
 
 var credential = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/`)
 
-// Check says what AWS would say to a request to S3 (path style), CloudFront or KMS before it looks at
-// its signature; nil: it may pass. Requests that are not signed pass, since some may.
+// Check returns the error of AWS for a request to S3 (path style), CloudFront or KMS, before its signature is
+// checked. Nil permits the request. Unsigned requests are permitted, because some may be unsigned.
 func (s *Server) Check(r *http.Request) *Refusal {
 	_, refusal := s.check(r)
 	return refusal
@@ -62,7 +62,7 @@ func (s *Server) judge(session *Session, r *http.Request) *Refusal {
 	return session.permits(call)
 }
 
-// permits asks the policy of a session.
+// permits evaluates the policy of a session.
 func (s *Session) permits(call request) *Refusal {
 	if s.policy.allows(call) {
 		return nil
@@ -71,7 +71,7 @@ func (s *Session) permits(call request) *Refusal {
 		s.arn(), call.action, call.resource, call.action)}
 }
 
-// Revoke ends all sessions that there are.
+// Revoke ends all existing sessions.
 func (s *Server) Revoke() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -80,7 +80,7 @@ func (s *Server) Revoke() {
 	}
 }
 
-// Secret is what the requests of a session are signed with.
+// Secret returns the secret key of a session.
 func (s *Server) Secret(accessKey string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -90,9 +90,9 @@ func (s *Server) Secret(accessKey string) string {
 	return ""
 }
 
-// Guard lets only those requests pass that Check does. That an object is not there is told
-// only to those who may list the whole bucket: S3 says the same as if it were forbidden to
-// all others, and to those who may list a part of it, too.
+// Guard forwards only requests that Check permits. It reports an absent object only to sessions that may list the
+// whole bucket. To all others, including sessions that may list a part of the bucket, S3 answers as if the object
+// were forbidden.
 func (s *Server) Guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		session, refusal := s.check(r)
@@ -107,7 +107,7 @@ func (s *Server) Guard(next http.Handler) http.Handler {
 	})
 }
 
-// hides returns what a session is told about an object that is not there; nil: that.
+// hides returns the error that a session receives for an absent object, or nil for the plain 404.
 func (s *Session) hides(r *http.Request) *Refusal {
 	if s == nil || s.policy == nil {
 		return nil
@@ -178,8 +178,7 @@ const (
 	kms        = "TrentService."
 )
 
-// callOf is a request as IAM sees it. One that is not known is an error, so that none is
-// overlooked.
+// callOf returns a request as IAM sees it. An unknown request is an error, so that none is overlooked.
 func callOf(r *http.Request, role string) (request, error) {
 	part := strings.Split(role, ":")
 	if operation, ok := strings.CutPrefix(r.Header.Get("X-Amz-Target"), kms); ok {
@@ -217,7 +216,7 @@ func unknown(r *http.Request) error {
 	return fmt.Errorf("%s %s: no call of S3 or CloudFront that is known here", r.Method, r.URL.RequestURI())
 }
 
-// actionOf is the permission that a request to S3 needs.
+// actionOf returns the permission that a request to S3 needs.
 func actionOf(r *http.Request, object bool) string {
 	q := r.URL.Query()
 	for _, a := range []struct {
@@ -245,7 +244,7 @@ func actionOf(r *http.Request, object bool) string {
 	return ""
 }
 
-// known reports whether a query asks for nothing that needs another permission.
+// known reports whether a query needs no other permission.
 func known(q url.Values) bool {
 	for name := range q {
 		switch name {
@@ -258,7 +257,7 @@ func known(q url.Values) bool {
 	return true
 }
 
-// kmsCallOf is a request to KMS, whose body names the key.
+// kmsCallOf returns a request to KMS as IAM sees it. Its body names the key.
 func kmsCallOf(r *http.Request, operation string, role []string) (request, error) {
 	body, err := io.ReadAll(r.Body)
 	r.Body = io.NopCloser(bytes.NewReader(body))

@@ -1,10 +1,9 @@
-// Package sessiontest is GitHub's issuer of tokens and AWS's STS for tests.
+// Package sessiontest provides GitHub's token issuer and AWS's STS for tests.
 //
-// Both are stricter than the real ones: a token is taken once, a request must not be
-// signed, and what should never be sent is kept in Violations. Sessions can be made as
-// short as a test likes, and Check and Guard refuse requests of sessions that have expired
-// or that do more than their policy allows, as S3 and CloudFront do. It uses nothing of
-// ours and nothing of the SDK, so that it cannot share a mistake with what it tests.
+// Both are stricter than the real ones: a token is accepted once, a request must not be signed, and requests that
+// should never be sent are recorded in Violations. Sessions can be as short as a test needs. Check and Guard refuse
+// requests of sessions that have expired or that exceed their policy, as S3 and CloudFront do. The package uses no
+// code of the product and none of the SDK, so that it cannot share a mistake with them.
 package sessiontest
 
 import (
@@ -18,7 +17,7 @@ import (
 	"time"
 )
 
-// GitHubIssuer is who issues the tokens of github.com.
+// GitHubIssuer is the issuer of the tokens of github.com.
 const GitHubIssuer = "https://token.actions.githubusercontent.com"
 
 // Self as an issuer is the server's own URL, where others find its keys.
@@ -43,8 +42,7 @@ type Options struct {
 	MaxSession time.Duration
 	// SessionLength is how long sessions really are. 0: as long as was asked for.
 	SessionLength time.Duration
-	// Kept tokens may be shown again: they are in a file, and whoever reads that may be faster
-	// than whoever writes it.
+	// Kept tokens may be used again: they are in a file that may be read before it is rewritten.
 	Kept bool
 	// Ahead is how far our clock is ahead of the others'.
 	Ahead time.Duration
@@ -177,16 +175,16 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // now is the time by our clock.
 func (s *Server) now() time.Time { return time.Now().Add(s.opts.Ahead) }
 
-// HookTokens is asked before each request for a token, counted from 1, what goes wrong with
-// it. Nil: nothing.
+// HookTokens sets a function that returns the fault of each request for a token, counted from 1. Nil means no
+// faults.
 func (s *Server) HookTokens(f func(n int) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.tokenHook, s.asked = f, 0
 }
 
-// HookSTS is asked before each request to STS, counted from 1, what goes wrong with it.
-// Nil: nothing. The token counts as used all the same.
+// HookSTS sets a function that returns the fault of each request to STS, counted from 1. Nil means no faults. The
+// token counts as used in any case.
 func (s *Server) HookSTS(f func(n int) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -211,21 +209,21 @@ func (s *Server) Sessions() []Session {
 	return all
 }
 
-// Tried is how many requests STS was sent since the last HookSTS.
+// Tried returns the number of requests to STS since the last HookSTS.
 func (s *Server) Tried() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.tried
 }
 
-// Refusals are what Check did not let pass.
+// Refusals returns the requests that Check did not permit.
 func (s *Server) Refusals() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.refusals)
 }
 
-// Violations are what should never have been sent.
+// Violations returns the requests that should never have been sent.
 func (s *Server) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

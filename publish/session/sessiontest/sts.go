@@ -18,7 +18,7 @@ import (
 	"unicode/utf8"
 )
 
-// A Session is one that was begun.
+// A Session is a session that was begun.
 type Session struct {
 	AccessKey, SecretKey, Token string
 
@@ -70,7 +70,7 @@ func (s *Server) assume(w http.ResponseWriter, r *http.Request) {
 	s.answer(w, session, claims)
 }
 
-// try counts an attempt, and returns what goes wrong with it.
+// try counts an attempt and returns its fault.
 func (s *Server) try() Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -136,7 +136,7 @@ func (s *Server) Begin(policy string) (Session, error) {
 	return *made, nil
 }
 
-// form reads a request to STS, which must not be signed: nobody has a key yet.
+// form reads a request to STS, which must not be signed: no key exists yet.
 func (s *Server) form(w http.ResponseWriter, r *http.Request) (url.Values, bool) {
 	if r.Header.Get("Authorization") != "" || r.URL.RawQuery != "" {
 		s.violate("a request to STS that is signed, or has a query")
@@ -149,7 +149,7 @@ func (s *Server) form(w http.ResponseWriter, r *http.Request) (url.Values, bool)
 	return r.PostForm, true
 }
 
-// verify checks all that a token promises, and takes it once.
+// verify checks every claim of a token, and accepts it once.
 func (s *Server) verify(token string) (map[string]any, Fault) {
 	claims, signed := open(token)
 	if claims == nil {
@@ -249,7 +249,7 @@ func invalid(field, constraint string) Fault {
 	return Refuse(400, "ValidationError", "1 validation error detected: Value at '"+field+"' failed to satisfy constraint: "+constraint)
 }
 
-// trusts asks the role's trust policy. Claims are condition keys below the issuer's name.
+// trusts evaluates the role's trust policy. Claims are condition keys below the issuer's name.
 func (s *Server) trusts(claims map[string]any) bool {
 	if s.trust == nil {
 		return true

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// copyObject is CopyObject within the bucket, as AWS does it: the condition is on the destination, another one on the
-// source, and the checksum is that of the whole object, however the source was uploaded.
+// copyObject is CopyObject within the bucket, as AWS implements it: one condition is on the destination, another on
+// the source, and the checksum is that of the whole object, however the source was uploaded.
 func (s *Server) copyObject(w http.ResponseWriter, r *http.Request, key string) {
 	if !s.conditioned(w, r) {
 		return
@@ -62,7 +62,7 @@ func (s *Server) copyObject(w http.ResponseWriter, r *http.Request, key string) 
 	}{ETag: made.etag, LastModified: stamp(made.modified), ChecksumSHA256: base64.StdEncoding.EncodeToString(made.sha256)})
 }
 
-// copied is the object that a request copies. It has answered if there is none.
+// copied returns the object to copy. If there is none, it has answered.
 func (s *Server) copied(w http.ResponseWriter, r *http.Request) (source string, o *object) {
 	from, err := url.PathUnescape(strings.TrimPrefix(r.Header.Get("X-Amz-Copy-Source"), "/"))
 	bucket, source, _ := strings.Cut(from, "/")

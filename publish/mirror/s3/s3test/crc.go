@@ -2,10 +2,10 @@ package s3test
 
 import "math/bits"
 
-// nvmePolynomial is CRC64NVME's, in the notation of hash/crc64.
+// nvmePolynomial is the polynomial of CRC64NVME, in the notation of hash/crc64.
 const nvmePolynomial = 0x9a6c9329ac4bc9b5
 
-// A matrix is what some number of zero bits do to a checksum: column i to its bit i.
+// A matrix is the effect of a number of zero bits on a checksum: column i is the effect on bit i.
 type matrix [64]uint64
 
 func (m *matrix) times(v uint64) uint64 {

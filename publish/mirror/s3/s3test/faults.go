@@ -4,12 +4,12 @@ import (
 	"net/http"
 )
 
-// A Fault is what goes wrong with a request.
+// A Fault is a failure of a request.
 type Fault struct {
 	kind    kind
 	status  int
 	code    string
-	said    string // the message with code; empty: one of the test
+	said    string // the message with code; empty for a default
 	header  http.Header
 	rewrite func(*Answer)
 }
@@ -30,26 +30,26 @@ const (
 	drip
 )
 
-// None is no fault.
+// None is the absence of a fault.
 var None = Fault{}
 
 // Faults that break the connection.
 var (
-	Drop     = Fault{kind: drop}     // nothing is done, and there is no answer
-	Lie      = Fault{kind: lie}      // everything is done, and there is no answer
+	Drop     = Fault{kind: drop}     // the request is not carried out, and there is no answer
+	Lie      = Fault{kind: lie}      // the request is carried out, and there is no answer
 	Reset    = Fault{kind: reset}    // the connection is reset in the middle of the request
-	Stall    = Fault{kind: stall}    // the request is not read to its end, nor answered
-	Hang     = Fault{kind: hang}     // everything is done, and the answer never comes
-	Truncate = Fault{kind: truncate} // everything is done, and half of the answer arrives
+	Stall    = Fault{kind: stall}    // the request is neither read to its end nor answered
+	Hang     = Fault{kind: hang}     // the request is carried out, and the answer never comes
+	Truncate = Fault{kind: truncate} // the request is carried out, and half of the answer arrives
 )
 
-// Refuse answers with an error and does nothing.
+// Refuse answers with an error and does not carry out the request.
 func Refuse(status int, code string) Fault { return Fault{kind: refuse, status: status, code: code} }
 
-// Late does everything and then answers with an error.
+// Late carries out the request and then answers with an error.
 func Late(status int, code string) Fault { return Fault{kind: late, status: status, code: code} }
 
-// Saying words the error of an answer.
+// Saying sets the message of an error.
 func (f Fault) Saying(message string) Fault {
 	f.said = message
 	return f
@@ -65,8 +65,8 @@ func (f Fault) With(name, value string) Fault {
 	return f
 }
 
-// Hook is asked before each request what goes wrong with it. Nil: nothing. It is called
-// for one request at a time.
+// Hook is called before each request and returns its fault. Nil means no faults. It is called for one request at a
+// time.
 func (s *Server) Hook(f func(*http.Request) Fault) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -68,8 +68,8 @@ func (s *Server) listObjects(w http.ResponseWriter, r *http.Request) {
 	p.write(w)
 }
 
-// A listing is the answer to ListObjectsV2. It is written by hand, since a server that lists
-// a million objects would otherwise take longer for it than its client.
+// A listing is the answer to ListObjectsV2. It is written by hand, because otherwise a server that lists a million
+// objects would take longer than its client.
 type listing struct {
 	bytes.Buffer
 	escaped bool // names are escaped as in a URL
@@ -87,7 +87,7 @@ func newListing(encoding string) *listing {
 func (p *listing) open(name string)  { p.WriteString("<" + name + ">") }
 func (p *listing) close(name string) { p.WriteString("</" + name + ">") }
 
-// element leaves out what is empty.
+// element omits empty values.
 func (p *listing) element(name, text string) {
 	if text == "" {
 		return
@@ -109,8 +109,7 @@ func (p *listing) name(element, name string) {
 	}
 }
 
-// literally escapes what must be, and nothing that cannot: what XML does not have is written as
-// some stores do.
+// literally escapes only what must be escaped. Characters that XML does not permit are written as some stores do.
 var literally = strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;", "\r", "&#13;", "\x08", "&#x8;")
 
 func (p *listing) object(key string, o *object) {

@@ -20,16 +20,16 @@ type object struct {
 	body      Body
 	size      int64
 	etag      string // with quotes
-	sha256    []byte // empty: not asked for
+	sha256    []byte // empty if not requested
 	crc       uint64
 	hasCRC    bool
 	composite bool
-	parts     string // the SHA-256 of those of its parts, and their number; empty: not asked for
+	parts     string // the SHA-256 of those of its parts, and their number; empty if not requested
 	labels    http.Header
 	modified  time.Time
 }
 
-// received is what was found of a body as it came in.
+// received describes a body.
 type received struct {
 	size   int64
 	md5    []byte
@@ -45,7 +45,7 @@ const bufferSize = 256 << 10
 
 var buffers = sync.Pool{New: func() any { return new([bufferSize]byte) }}
 
-// receive takes in a body, with a SHA-256 only where somebody asks for it.
+// receive reads a body. It computes the SHA-256 only if that is needed.
 func (s *Server) receive(r *http.Request, from io.Reader, size int64, to Body, also ...hash.Hash) received {
 	sum, crc := s.opts.MD5(r), s.opts.CRC64NVME()
 	out := []io.Writer{to, sum, crc}
@@ -61,8 +61,8 @@ func (s *Server) receive(r *http.Request, from io.Reader, size int64, to Body, a
 	return received{size: n, md5: sum.Sum(nil), crc: crc.Sum64(), hasCRC: !s.opts.NoChecksums, err: err}
 }
 
-// take receives the body of a request and checks everything that it says of it. It has
-// answered if it returns false.
+// take reads the body of a request and checks everything that the request says of it. If it returns false, it has
+// answered.
 func (s *Server) take(w http.ResponseWriter, r *http.Request, to Body) (received, bool) {
 	if r.ContentLength < 0 || strings.HasPrefix(r.Header.Get("X-Amz-Content-Sha256"), "STREAMING-") {
 		s.violate(r, "a body in chunks")
@@ -84,7 +84,7 @@ func (s *Server) take(w http.ResponseWriter, r *http.Request, to Body) (received
 	if wantSHA != "" || hashed {
 		in.sha256 = also[0].Sum(nil)
 	}
-	if s.opts.NoChecksums { // they are not even looked at
+	if s.opts.NoChecksums { // they are ignored
 		in.sha256 = nil
 		return in, true
 	}
@@ -108,8 +108,8 @@ func encodeCRC(crc uint64) string {
 	return base64.StdEncoding.EncodeToString(binary.BigEndian.AppendUint64(nil, crc))
 }
 
-// permitted answers with what is wrong with the condition of a write, and returns false,
-// unless it holds. s.mu is held, so that the write can follow at once.
+// permitted checks the condition of a write. If it does not hold, it answers and returns false. s.mu is held, so
+// that the write can follow at once.
 func (s *Server) permitted(r *http.Request, key string) (status int, code string) {
 	o := s.objects[key]
 	condition := func(header string) string {
@@ -158,7 +158,8 @@ func (s *Server) remove(key string) {
 	}
 }
 
-// keys returns all keys from the first that is not before from, in order. s.mu is held, and what is returned holds as long.
+// keys returns all keys from the first that is not before from, in order. s.mu is held, and the result is valid
+// only while it is.
 func (s *Server) keys(from string) []string {
 	if s.sorted == nil {
 		s.sorted = slices.Sorted(maps.Keys(s.objects))
@@ -167,7 +168,7 @@ func (s *Server) keys(from string) []string {
 	return s.sorted[i:]
 }
 
-// kept are the headers that are kept with an object.
+// kept lists the headers that are stored with an object.
 func kept(h http.Header) http.Header {
 	labels := http.Header{}
 	for _, name := range []string{"Content-Type", "Cache-Control", "X-Amz-Storage-Class", "X-Amz-Server-Side-Encryption", "X-Amz-Server-Side-Encryption-Aws-Kms-Key-Id"} {

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Operation is what a request is called in S3.
+// Operation returns S3's name of a request.
 func Operation(r *http.Request) string {
 	_, key, err := split(r)
 	if err != nil {
@@ -45,7 +45,7 @@ func Operation(r *http.Request) string {
 	return "Unknown"
 }
 
-// split takes bucket and key from the path exactly as it was sent.
+// split returns bucket and key from the path exactly as sent.
 func split(r *http.Request) (bucket, key string, err error) {
 	path, _, _ := strings.Cut(r.RequestURI, "?")
 	bucket, key, _ = strings.Cut(strings.TrimPrefix(path, "/"), "/")
@@ -62,7 +62,7 @@ func (s *Server) act(w http.ResponseWriter, r *http.Request) {
 	case err != nil:
 		fail(w, r, 400, "InvalidURI")
 		return
-	case (s.opts.AccessKey != "" || s.opts.Secrets != nil) && Operation(r) != "HeadBucket": // which anybody may send
+	case (s.opts.AccessKey != "" || s.opts.Secrets != nil) && Operation(r) != "HeadBucket": // which needs no signature
 		if code := s.checkSignature(r); code != "" {
 			status := 403
 			if code == "AuthorizationHeaderMalformed" {

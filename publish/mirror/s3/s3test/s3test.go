@@ -1,9 +1,8 @@
 // Package s3test is a small S3 for tests: strict, in memory, and unreliable on demand.
 //
-// It answers the requests that we make as AWS answers them: conditions, checksums and their
-// types, the states of a multipart upload. It refuses what we should never send, and a hook
-// makes any request fail in any way. It uses nothing of ours and nothing of the SDK, so
-// that it cannot share a mistake with what it tests.
+// It answers the requests of this project as AWS does: conditions, checksums and their types, the states of a
+// multipart upload. It refuses requests that this project should never send, and a hook makes any request fail in
+// any way. It uses no code of the product and none of the SDK, so that it cannot share a mistake with them.
 package s3test
 
 import (
@@ -25,42 +24,41 @@ import (
 	"time"
 )
 
-// Options of a server. The zero value is as strict as AWS.
+// Options configure a server. The zero value is as strict as AWS.
 type Options struct {
-	Bucket string // that exists; "" : "bucket"
-	Region string // that requests must be signed for; "": us-east-1
+	Bucket string // the existing bucket; default "bucket"
+	Region string // that requests must be signed for; default us-east-1
 
-	// AccessKey and SecretKey that requests must be signed with. Empty: signatures are
-	// not looked at.
+	// AccessKey and SecretKey must sign the requests. If they are empty, signatures are not checked.
 	AccessKey, SecretKey string
-	// Secrets are what requests must be signed with otherwise, by access key; empty for
-	// one that is not known. Nil: there is only SecretKey.
+	// Secrets returns the secret of another access key, or an empty string for an unknown key. If it is nil, only
+	// AccessKey is known.
 	Secrets func(accessKey string) string
 
-	PageSize      int      // entries in one page of any list; 0: 1000
-	SmallestPart  int64    // of all but the last part; 0: 5 MiB
-	LargestCopy   int64    // that one request copies; 0: 5 GiB
-	Overwrites    bool     // a copy replaces what is there, whatever its condition
+	PageSize      int      // entries in a page of any list; default 1000
+	SmallestPart  int64    // of all but the last part; default 5 MiB
+	LargestCopy   int64    // that one request copies; default 5 GiB
+	Overwrites    bool     // a copy replaces an existing object, whatever its condition
 	Forgetful     bool     // completing an upload twice is an error, as in MinIO
-	NoChecksums   bool     // none is kept or told, as in older implementations
-	Ignores       []string // conditions that writes need not fulfil: If-Match, If-None-Match
-	LiteralKeys   bool     // keys are listed as they are, although another encoding is asked for
+	NoChecksums   bool     // none is stored or returned, as in older implementations
+	Ignores       []string // conditions that are ignored: If-Match, If-None-Match
+	LiteralKeys   bool     // listed keys are not encoded, even if that is requested
 	PlainIDs      bool     // upload IDs need no encoding, for clients that do not
-	Unconditional bool     // writes need no condition; otherwise they are refused and kept in Violations
+	Unconditional bool     // writes need no condition; otherwise those without are refused and recorded in Violations
 
-	Latency time.Duration // that every answer is late by
-	NoLog   bool          // Log stays empty, so that a server can live long
+	Latency time.Duration // delay of every answer
+	NoLog   bool          // Log stays empty, so that a server can run for long
 
-	// Store keeps the bodies. Nil: Memory.
+	// Store stores the bodies. Nil means Memory.
 	Store Store
-	// MD5, SHA256 and CRC64NVME make the hashes, for whoever has faster ones. The request
-	// is the one whose body is hashed; nil: it came by Put. Nil: those of the standard
-	// library. An MD5 that is none makes ETags that are none.
+	// MD5, SHA256 and CRC64NVME make the hashes, for callers with faster ones. The request is the one whose body is
+	// hashed; it is nil for Put. Nil functions mean those of the standard library. If MD5 is not an MD5, neither
+	// are the ETags.
 	MD5, SHA256 func(*http.Request) hash.Hash
 	CRC64NVME   func() hash.Hash64
 }
 
-// A Store makes the places that bodies are kept in.
+// A Store makes the places in which bodies are stored.
 type Store interface {
 	// New is called before a body of a known size is received.
 	New(key string, size int64) Body
@@ -82,14 +80,14 @@ type Server struct {
 	http   *httptest.Server
 	closed chan struct{}
 
-	// mu guards everything below. It is not held while a body is received or sent.
+	// mu guards the fields below. It is not held while a body is received or sent.
 	mu         sync.Mutex
 	hook       func(*http.Request) Fault
 	log        []Entry
 	objects    map[string]*object
-	sorted     []string // the keys of objects, kept from the first listing on
+	sorted     []string // the keys of objects; maintained from the first listing on
 	uploads    map[string]*upload
-	completed  map[string]string // upload ID -> ETag of what became of it
+	completed  map[string]string // upload ID -> ETag of the resulting object
 	writes     map[string]int
 	violations []string
 	flying     int
@@ -112,7 +110,7 @@ func start(o Options, start func(*httptest.Server)) *Server {
 	return s
 }
 
-// Handler returns a server that listens nowhere: an http.Handler.
+// Handler returns a server without a listener: an http.Handler.
 func Handler(o Options) *Server {
 	if o.Bucket == "" {
 		o.Bucket = "bucket"
@@ -163,15 +161,15 @@ func (s *Server) Close() {
 // Client trusts the certificate of a server from NewTLS.
 func (s *Server) Client() *http.Client { return s.http.Client() }
 
-// Certificate is that of a server from NewTLS.
+// Certificate returns the certificate of a server from NewTLS.
 func (s *Server) Certificate() *x509.Certificate { return s.http.Certificate() }
 
-// An Entry is a request as it is remembered.
+// An Entry is a logged request.
 type Entry struct {
-	Operation string // in S3's words: PutObject
+	Operation string // S3's name: PutObject
 	Key       string
 	Part      int // of an UploadPart
-	Status    int // of the answer; 0: there was none
+	Status    int // of the answer; 0 if there was none
 	Header    http.Header
 }
 
@@ -194,7 +192,7 @@ func (s *Server) ForgetLog() {
 	s.log = nil
 }
 
-// Count is how many requests of an operation are in the log.
+// Count returns how many requests of an operation are in the log.
 func (s *Server) Count(operation string) int {
 	n := 0
 	for _, e := range s.Log() {
@@ -205,28 +203,28 @@ func (s *Server) Count(operation string) int {
 	return n
 }
 
-// Writes is how often an object was stored under a key.
+// Writes returns how often an object was stored under a key.
 func (s *Server) Writes(key string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.writes[key]
 }
 
-// Violations are the requests that should never have been sent.
+// Violations returns the requests that should never have been sent.
 func (s *Server) Violations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.violations)
 }
 
-// MostInFlight is the largest number of requests at the same time so far.
+// MostInFlight returns the largest number of concurrent requests so far.
 func (s *Server) MostInFlight() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.mostFlying
 }
 
-// OpenUploads is the number of multipart uploads neither completed nor aborted.
+// OpenUploads returns the number of multipart uploads that are neither completed nor aborted.
 func (s *Server) OpenUploads() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -248,7 +246,7 @@ func (s *Server) Object(key string) ([]byte, bool) {
 	return content, true
 }
 
-// Labels are the Content-Type, Cache-Control and the like of an object.
+// Labels returns the Content-Type, Cache-Control and similar headers of an object.
 func (s *Server) Labels(key string) http.Header {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -258,8 +256,8 @@ func (s *Server) Labels(key string) http.Header {
 	return nil
 }
 
-// Put stores an object as another tool would have: without asking, and without a checksum
-// of the whole if it is composite.
+// Put stores an object as another tool would: without a condition, and without a checksum of the whole if it is
+// composite.
 func (s *Server) Put(key string, content []byte, composite bool) {
 	body := s.opts.Store.New(key, int64(len(content)))
 	in := s.receive(nil, strings.NewReader(string(content)), int64(len(content)), body)
@@ -271,8 +269,8 @@ func (s *Server) Put(key string, content []byte, composite bool) {
 	s.store(key, &object{body: body, size: in.size, etag: in.etag(), crc: in.crc, hasCRC: in.hasCRC, composite: composite, modified: time.Now()})
 }
 
-// Invent makes an object of size zeroes, whose ETag tells nothing, at next to no cost: a bucket
-// may need a million of them.
+// Invent makes an object of size zeroes at next to no cost, with an ETag that is not a checksum: a bucket may need
+// a million of them.
 func (s *Server) Invent(key string, size int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -281,7 +279,7 @@ func (s *Server) Invent(key string, size int64) {
 
 var invented = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-// Remove deletes an object behind everybody's back.
+// Remove deletes an object without a request.
 func (s *Server) Remove(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -326,8 +324,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// arrive counts a request and asks what goes wrong with it. done is called with the status
-// of the answer.
+// arrive counts a request and returns its fault. done must be called with the status of the answer.
 func (s *Server) arrive(r *http.Request) (_ Fault, done func(status int)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -354,7 +351,7 @@ func (s *Server) arrive(r *http.Request) (_ Fault, done func(status int)) {
 	}
 }
 
-// An answer remembers its status.
+// An answer records its status.
 type answer struct {
 	http.ResponseWriter
 	header http.Header
@@ -379,7 +376,7 @@ func (a *answer) Write(p []byte) (int, error) {
 // Unwrap lets an answer be flushed.
 func (a *answer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// wait holds a request back until nobody waits for it any more.
+// wait blocks until the client gives up.
 func (s *Server) wait(ctx context.Context) {
 	select {
 	case <-ctx.Done():
@@ -420,7 +417,7 @@ func (s *Server) violate(r *http.Request, what string) {
 	s.violations = append(s.violations, fmt.Sprintf("%s %s: %s", r.Method, r.RequestURI, what))
 }
 
-// fail answers with an error as S3 words it.
+// fail answers with an error in S3's format.
 func fail(w http.ResponseWriter, r *http.Request, status int, code string) {
 	failSaying(w, r, status, code, "")
 }

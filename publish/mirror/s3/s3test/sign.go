@@ -15,7 +15,7 @@ import (
 
 var authorization = regexp.MustCompile(`^AWS4-HMAC-SHA256 Credential=([^/]+)/(\d{8})/([^/]+)/s3/aws4_request, ?SignedHeaders=([a-z0-9;-]+), ?Signature=([0-9a-f]{64})$`)
 
-// checkSignature returns what S3 calls that which is wrong with a signature.
+// checkSignature returns S3's code for what is wrong with a signature.
 func (s *Server) checkSignature(r *http.Request) (code string) {
 	a := authorization.FindStringSubmatch(r.Header.Get("Authorization"))
 	if a == nil {
@@ -61,7 +61,7 @@ func hexSum(s string) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// canonical is the request as it is signed.
+// canonical returns the request in the form that is signed.
 func canonical(r *http.Request, signed []string) string {
 	path, query, _ := strings.Cut(r.RequestURI, "?")
 	path, _ = url.PathUnescape(path)

@@ -23,7 +23,7 @@ func (m *inMemory) ReadAt(p []byte, off int64) (int, error) {
 	return bytes.NewReader(m.content).ReadAt(p, off)
 }
 
-// Discard is a Store that keeps nothing: what is read is zeroes.
+// Discard is a Store that stores nothing. Bodies read as zeroes.
 var Discard Store = discard{}
 
 type discard struct{}

@@ -20,7 +20,7 @@ type upload struct {
 	id, key   string
 	started   time.Time
 	labels    http.Header
-	algorithm string // empty: not said
+	algorithm string // empty if not given
 	kind      string // FULL_OBJECT or COMPOSITE
 	parts     map[int]*uploadedPart
 }
@@ -65,7 +65,7 @@ func (s *Server) id() string {
 	return fmt.Sprintf("upload+%d/=", s.ids)
 }
 
-// Abandon begins an upload and leaves it, as a publisher who dies.
+// Abandon begins an upload and leaves it, like a publisher that dies.
 func (s *Server) Abandon(key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -73,14 +73,14 @@ func (s *Server) Abandon(key string) {
 	s.uploads[id] = &upload{id: id, key: key, started: time.Now(), parts: map[int]*uploadedPart{}, algorithm: "CRC64NVME", kind: "FULL_OBJECT"}
 }
 
-// AbortAll gives all uploads up, as a lifecycle rule or another tool may.
+// AbortAll aborts all uploads, as a lifecycle rule or another tool may.
 func (s *Server) AbortAll() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.uploads)
 }
 
-// upload returns the upload that a request is about, or nil.
+// upload returns the upload of a request, or nil.
 func (s *Server) upload(r *http.Request, key string) *upload {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Server) upload(r *http.Request, key string) *upload {
 	return u
 }
 
-// part returns the upload and the number of the part that a request is about. It has answered if the upload is nil.
+// part returns the upload and the part number of a request. If the upload is nil, it has answered.
 func (s *Server) part(w http.ResponseWriter, r *http.Request, key string) (*upload, int) {
 	number, err := strconv.Atoi(r.URL.Query().Get("partNumber"))
 	if err != nil || number < 1 || number > 10000 {
@@ -230,7 +230,7 @@ func (s *Server) join(u *upload, want completion) (_ *object, status int, code s
 	return o, 0, ""
 }
 
-// joined is the body of an object that came in parts.
+// joined is the body of an object uploaded in parts.
 type joined []piece
 
 type piece struct {

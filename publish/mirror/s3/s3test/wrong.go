@@ -11,10 +11,10 @@ import (
 	"time"
 )
 
-// Some stores speak S3 almost. These faults are their answers: everything is done as it should
-// be, and the answer leaves out what a client relies upon, or says something else.
+// Some stores are almost compatible with S3. These faults are their answers: the request is carried out, and the
+// answer omits something that a client relies on, or has something wrong.
 
-// An Answer is an answer on its way.
+// An Answer is an answer before it is sent.
 type Answer struct {
 	Status  int
 	Header  http.Header
@@ -25,15 +25,15 @@ type Answer struct {
 // Alter changes the answer to a request.
 func Alter(change func(*Answer)) Fault { return Fault{kind: altered, rewrite: change} }
 
-// Answers of stores that speak S3 almost.
+// Answers of almost compatible stores.
 var (
-	// ErrorAs200 does nothing and says so in the body of a success.
+	// ErrorAs200 does not carry out the request and reports the error in the body of a success.
 	ErrorAs200 = Refuse(http.StatusOK, "InternalError")
-	// LateErrorAs200 does everything and says the contrary in the body of a success.
+	// LateErrorAs200 carries out the request and reports an error in the body of a success.
 	LateErrorAs200 = Late(http.StatusOK, "InternalError")
 	// Blank has neither headers nor a body.
 	Blank = Alter(func(a *Answer) { a.Header, a.Body = http.Header{}, nil })
-	// NoETag has no ETag, neither as a header nor in a document.
+	// NoETag has no ETag, neither in a header nor in a document.
 	NoETag = Alter(func(a *Answer) {
 		a.Header.Del("ETag")
 		a.Body = etags.ReplaceAll(a.Body, nil)
@@ -42,20 +42,20 @@ var (
 	NoLength = Alter(func(a *Answer) { a.Unsized = true })
 	// Drip sends its body a byte at a time, and never all of it.
 	Drip = Fault{kind: drip}
-	// Page is HTML, as a proxy answers that wants somebody to log in.
+	// Page is a login page in HTML, as of a proxy.
 	Page = Alter(func(a *Answer) {
 		a.Header, a.Body = http.Header{"Content-Type": {"text/html"}}, []byte("<!DOCTYPE html><html><body>Log in</body></html>")
 	})
 )
 
-// Redirect names another place for the request, and does nothing.
+// Redirect redirects the request, and does not carry it out.
 func Redirect(status int, to string) Fault {
 	return Refuse(status, "TemporaryRedirect").With("Location", to)
 }
 
-// Wrong listings. Those that go on for ever do so whatever is asked.
+// Wrong listings. Endless ones ignore the request.
 var (
-	// NoToken says that there is more and not how to get it.
+	// NoToken says that there are more objects and has no token.
 	NoToken = Alter(func(a *Answer) { a.truncated("") })
 	// SameToken gives the same token with every page.
 	SameToken = Alter(func(a *Answer) { a.truncated("SAME") })
@@ -118,7 +118,7 @@ func (a *Answer) truncated(token string) {
 	a.Body = bytes.Replace(a.Body, []byte("</"+listingElement), []byte(end+"</"+listingElement), 1)
 }
 
-// actAltered acts and changes the answer, also if it is the refusal of what cannot be done.
+// actAltered carries out the request and changes the answer, also if that is an error.
 func (s *Server) actAltered(w http.ResponseWriter, r *http.Request, change func(*Answer)) {
 	whole := httptest.NewRecorder()
 	s.act(whole, r)
