@@ -41,6 +41,20 @@ func Offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, to Target
 	return was.entry, names, nil
 }
 
+// unreadable says of an error of reading an index what makes that again, and whether it is damaged.
+func unreadable(f buildcache.Layout, err error) error {
+	mend := "publish index rebuilds it"
+	if f.ViewName() != "" {
+		mend = "publish view set makes it again"
+	}
+	_, unusable := errors.AsType[*buildcache.ContentError](err)
+	_, another := errors.AsType[*blob.MismatchError](err)
+	if unusable || another || errors.Is(err, mirror.ErrNotExist) {
+		err = fmt.Errorf("%w: %w", reindex.ErrUnreadable, err)
+	}
+	return fmt.Errorf("index: %w; %s", err, mend)
+}
+
 // An earlier index.
 type earlier struct {
 	entry  history.Entry
@@ -54,7 +68,7 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 	var g defect.Group
 	g.Go(func() (err error) {
 		if now, err = f.ReadIndex(ctx, r, p); err != nil {
-			err = fmt.Errorf("index: %w; publish index rebuilds it", err)
+			err = unreadable(f, err)
 		}
 		return err
 	})

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/inventory"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -170,7 +171,7 @@ func offeredBy(ctx context.Context, x index, s side) (map[spec.Hash]string, erro
 	}
 	indices, err := x.layout.ReadIndex(ctx, x.reader, x.pointer)
 	if err != nil {
-		return nil, err
+		return nil, inventory.Damage(x.layout, err)
 	}
 	names := make(map[spec.Hash]string)
 	for e := range indices.Records() {

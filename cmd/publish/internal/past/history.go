@@ -88,6 +88,9 @@ func (c *common) history(ctx context.Context, where string, n int, env cli.Env) 
 			s.PutBack = found.Newest
 			escape.Fprintf(env.Stderr, "warning: %s: %v\n", x.what(), found)
 		}
+		if x.pointer.Broken != nil {
+			escape.Fprintf(env.Stderr, "warning: %s: its pointer cannot be read, so its history is not known: %v\n", x.what(), x.pointer.Broken)
+		}
 		stories = append(stories, s)
 	}
 	if c.json {
