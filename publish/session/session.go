@@ -20,6 +20,8 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/config"
 	"github.com/aws/smithy-go/logging"
+
+	"github.com/vantagecompute/slurm-factory-publish/publish/session/internal/wire"
 )
 
 // Options are the user's settings for a session.
@@ -106,7 +108,7 @@ func load(ctx context.Context, o Options, client config.HTTPClient) (aws.Config,
 		}
 	}
 	if c, ok := cfg.HTTPClient.(*awshttp.BuildableClient); ok {
-		cfg.HTTPClient = unredirected(c.WithTransportOptions(writeLarge))
+		cfg.HTTPClient = unredirected(c.WithTransportOptions(wire.WriteLarge))
 	}
 	cfg.Credentials = tidy(explain(cfg.Credentials, o.Profile))
 	if o.Role != nil {

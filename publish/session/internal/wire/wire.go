@@ -1,4 +1,8 @@
-package session
+// Package wire sends bodies in large pieces.
+//
+// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record of 16 KiB by a system call of its
+// own. The connections here take larger pieces, which saves a tenth of the processor time of sending.
+package wire
 
 import (
 	"context"
@@ -9,10 +13,6 @@ import (
 	"sync"
 	"time"
 )
-
-// Package net/http copies a body to its connection 32 KiB at a time, and TLS sends each record of 16 KiB by a
-// system call of its own. The connections here take larger pieces, which saves a tenth of the processor time of
-// sending.
 
 const (
 	// A piece starts as small as in net/http and doubles while the connection takes a piece at once. On a slow
@@ -31,8 +31,8 @@ var (
 	piecesToSend = sync.Pool{New: func() any { return new([room]byte) }}
 )
 
-// writeLarge makes the connections of a transport take large pieces.
-func writeLarge(t *http.Transport) {
+// WriteLarge makes the connections of a transport take large pieces.
+func WriteLarge(t *http.Transport) {
 	dial, config, handshakeTimeout := t.DialContext, t.TLSClientConfig, t.TLSHandshakeTimeout
 	t.DialContext = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
