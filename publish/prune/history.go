@@ -14,18 +14,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
+	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
-
-// Records of what became of an index are below historyDir, in a directory for each index. Their names begin with a number that
-// falls as generations rise.
-const historyDir = ".history/"
-
-// withdrawn is the directory of documents of layout v2 that were withdrawn and may be brought back.
-const withdrawn = "withdrawn/"
 
 // readHistory keeps what the newest records of each index name, and what withdrawn packages need to be brought back.
 func (s *scan) readHistory(ctx context.Context, store Store) error {
-	root := historyDir + s.layout.Name() + "/"
+	root := history.Dir + s.layout.Name() + "/"
 	newest := make(map[string]int) // generation of each index
 	s.at = newest
 	s.removed = make(map[spec.Hash]bool)
@@ -38,14 +32,14 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", root, err)
 		}
-		if strings.HasPrefix(info.Name, root+withdrawn) {
+		if strings.HasPrefix(info.Name, tombstone.Dir(s.layout)) {
 			if s.expired(info.Modified) {
 				s.buried = append(s.buried, info)
 				continue
 			}
 			s.need(stemKey(stemOf(info.Name)))
 		}
-		index := strings.TrimSuffix(strings.TrimPrefix(path.Dir(info.Name), historyDir), "/_")
+		index := strings.TrimSuffix(strings.TrimPrefix(path.Dir(info.Name), history.Dir), "/_")
 		generation, _, isRecord := history.ParseName(index, info.Name)
 		newest[index] = max(newest[index], generation)
 		if isRecord && recorded[index] == nil {

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/buildcache"
+	"github.com/vantagecompute/slurm-factory-publish/publish/history"
 	"github.com/vantagecompute/slurm-factory-publish/publish/indices"
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex"
@@ -218,7 +219,7 @@ type recorder struct {
 }
 
 func (r recorder) Create(ctx context.Context, u mirror.Upload) error {
-	if strings.HasPrefix(u.Name, historyDir) { // one at a time
+	if strings.HasPrefix(u.Name, history.Dir) { // one at a time
 		r.records[u.Name] = true
 	}
 	return r.Target.Create(ctx, u)

@@ -33,8 +33,11 @@ func Name(f Layout, document string) string {
 	if f.NamesContent() {
 		return document
 	}
-	return history.Dir + f.Name() + "/withdrawn/" + path.Base(document)
+	return Dir(f) + path.Base(document)
 }
+
+// Dir is where tombstones are that are kept apart from the documents.
+func Dir(f Layout) string { return history.Dir + f.Name() + "/withdrawn/" }
 
 // member is the member of the manifest that holds it. Spack ignores it.
 const member = "slurm-factory-publish"
