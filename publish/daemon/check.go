@@ -34,7 +34,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 			continue
 		}
 		if len(claimed) == 0 {
-			k.waitFor(ctx, queue.Accepted, l, k.toCheck[l.name])
+			k.waitForAccepted(ctx, l, k.toCheck[l.name])
 			continue
 		}
 		k.toCheck.give() // there may be more: another check goroutine takes them
@@ -61,9 +61,9 @@ func (k *worker) check(ctx context.Context, l lane) error {
 	return ctx.Err()
 }
 
-// waitFor waits until a job in a state is due, or until it is woken.
-func (k *worker) waitFor(ctx context.Context, in queue.State, l lane, p poke) {
-	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), in, l.limits(0))
+// waitForAccepted waits until an accepted job is due, or until it is woken.
+func (k *worker) waitForAccepted(ctx context.Context, l lane, p poke) {
+	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Accepted, l.limits(0))
 	if err != nil {
 		k.trouble(ctx, "looking for what is due", err)
 		return

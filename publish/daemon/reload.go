@@ -143,7 +143,7 @@ func (d *Daemon) Flush(ctx context.Context) error {
 	if err := d.lookThrough(ctx); err != nil {
 		return err
 	}
-	if err := d.o.Queue.Hurry(ctx, ""); err != nil {
+	if err := d.o.Queue.Hurry(ctx); err != nil {
 		return err
 	}
 	for _, k := range d.all() {
@@ -211,7 +211,7 @@ func (d *Daemon) Forget(ctx context.Context, names ...string) ([]queue.Dropped, 
 
 // Retry restarts failed jobs: those with the ids, or all if there are none.
 func (d *Daemon) Retry(ctx context.Context, ids ...int64) (int, error) {
-	n, err := d.o.Queue.Retry(ctx, "", ids...)
+	n, err := d.o.Queue.Retry(ctx, ids...)
 	for _, k := range d.all() {
 		k.resume()
 	}

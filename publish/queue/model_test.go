@@ -200,13 +200,12 @@ func (m *model) Meet(t *rapid.T) {
 }
 
 func (m *model) Retry(t *rapid.T) {
-	mirror := mirrors.Draw(t, "mirror")
-	n, err := m.q.Retry(background, mirror)
+	n, err := m.q.Retry(background)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, j := range m.jobs {
-		if j.Mirror == mirror && j.State == queue.Failed {
+		if j.State == queue.Failed {
 			j.State, j.Together, j.Obligation = queue.Accepted, 0, 0
 			n--
 		}

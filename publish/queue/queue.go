@@ -181,12 +181,11 @@ func (t *tx) reopen(j *Job) error {
 		milli(t.now), milli(t.now), milli(t.now), j.ID)
 }
 
-// Retry restarts failed jobs: those with the ids, or all of a mirror if there are no ids. An empty mirror means all
-// mirrors. It returns the number of jobs.
-func (q *Queue) Retry(ctx context.Context, mirror string, ids ...int64) (n int, err error) {
+// Retry restarts failed jobs: those with the ids, or all if there are no ids. It returns the number of jobs.
+func (q *Queue) Retry(ctx context.Context, ids ...int64) (n int, err error) {
 	err = q.do(ctx, func(t *tx) error {
 		n = 0
-		failed, err := t.jobs(`state = 'failed' AND (? = '' OR mirror = ?) ORDER BY id`, mirror, mirror)
+		failed, err := t.jobs(`state = 'failed' ORDER BY id`)
 		if err != nil {
 			return err
 		}
@@ -259,17 +258,17 @@ func (q *Queue) Claim(ctx context.Context, mirror string, to State, l Limits) (c
 	return claimed, err
 }
 
-// Hurry makes jobs that wait for a retry due now. An empty mirror means all mirrors.
-func (q *Queue) Hurry(ctx context.Context, mirror string) error {
-	return q.do(ctx, func(t *tx) error { return t.hurry(mirror, t.now) })
+// Hurry makes jobs that wait for a retry due now.
+func (q *Queue) Hurry(ctx context.Context) error {
+	return q.do(ctx, func(t *tx) error { return t.hurry(t.now) })
 }
 
 // hurry makes jobs due whose next time is after a time.
-func (t *tx) hurry(mirror string, after time.Time) error {
-	if err := t.exec(`UPDATE job SET next_at = ? WHERE state IN ('accepted', 'ready') AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror); err != nil {
+func (t *tx) hurry(after time.Time) error {
+	if err := t.exec(`UPDATE job SET next_at = ? WHERE state IN ('accepted', 'ready') AND next_at > ?`, milli(t.now), milli(after)); err != nil {
 		return err
 	}
-	return t.exec(`UPDATE obligation SET next_at = ? WHERE state = 'due' AND next_at > ? AND (? = '' OR mirror = ?)`, milli(t.now), milli(after), mirror, mirror)
+	return t.exec(`UPDATE obligation SET next_at = ? WHERE state = 'due' AND next_at > ?`, milli(t.now), milli(after))
 }
 
 // longestWait is longer than any wait that callers request. A later next time was written before the clock was set
@@ -278,7 +277,7 @@ const longestWait = 24 * time.Hour
 
 // ClockSetBack makes jobs due whose next time was written before the clock was set back.
 func (q *Queue) ClockSetBack(ctx context.Context) error {
-	return q.do(ctx, func(t *tx) error { return t.hurry("", t.now.Add(longestWait)) })
+	return q.do(ctx, func(t *tx) error { return t.hurry(t.now.Add(longestWait)) })
 }
 
 // Ping returns when the writer has had a turn.
@@ -352,5 +351,5 @@ func (t *tx) recover() error {
 	if err := t.exec(`UPDATE obligation SET state = 'due', next_at = ?, changed = ? WHERE state = 'intended'`, milli(t.now), milli(t.now)); err != nil {
 		return err
 	}
-	return t.hurry("", t.now.Add(longestWait))
+	return t.hurry(t.now.Add(longestWait))
 }

@@ -106,7 +106,7 @@ func TestAcceptingTwiceIsAcceptingOnce(t *testing.T) {
 	if j := accept(t, q, job("a", 1))[0]; j.State != queue.Failed || j.Reason != "bad" {
 		t.Errorf("what failed is %s when it is accepted again", j.State)
 	}
-	if n, err := q.Retry(t.Context(), "a"); n != 1 || err != nil {
+	if n, err := q.Retry(t.Context()); n != 1 || err != nil {
 		t.Errorf("retry %d, %v", n, err)
 	}
 	if j := state(t, q, first[0].ID); j.State != queue.Accepted || j.Reason != "" {
@@ -245,7 +245,7 @@ func TestWhatIsNotDueIsNotClaimed(t *testing.T) {
 	if err != nil || w.Due != 0 || !w.NextAt.Equal(soon) {
 		t.Errorf("%+v, %v", w, err)
 	}
-	if err := q.Hurry(t.Context(), "a"); err != nil {
+	if err := q.Hurry(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if got := claim(t, q, "a", queue.Publishing, queue.Limits{}); numbers(got) != "[1]" {

@@ -152,7 +152,16 @@ func (m *memory) Key() key.Fingerprint { return m.fingerprint }
 
 // Sign implements Signer.
 func (m *memory) Sign(_ context.Context, kind Kind, content io.Reader) ([]byte, error) {
-	return signWith(m.private, kind, crypto.SHA512, content)
+	at := time.Now()
+	sig := unsigned(&m.private.PublicKey, kind, crypto.SHA512, at)
+	h := crypto.SHA512.New()
+	if _, err := io.Copy(h, content); err != nil {
+		return nil, err
+	}
+	if err := sig.Sign(h, m.private, config(at)); err != nil {
+		return nil, err
+	}
+	return serialized(sig)
 }
 
 // config makes signatures of the form that gpg makes, without random notations.
@@ -163,20 +172,6 @@ func config(at time.Time) *packet.Config {
 		DefaultHash:                           crypto.SHA512,
 		NonDeterministicSignaturesViaNotation: &plain,
 	}
-}
-
-// signWith makes a signature with a private key.
-func signWith(private *packet.PrivateKey, kind Kind, hash crypto.Hash, content io.Reader) ([]byte, error) {
-	at := time.Now()
-	sig := unsigned(&private.PublicKey, kind, hash, at)
-	h := hash.New()
-	if _, err := io.Copy(h, content); err != nil {
-		return nil, err
-	}
-	if err := sig.Sign(h, private, config(at)); err != nil {
-		return nil, err
-	}
-	return serialized(sig)
 }
 
 // unsigned is a signature that is still to be made.

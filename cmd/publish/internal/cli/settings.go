@@ -42,7 +42,7 @@ func SettingOf(name, value, from string) Setting { return Setting{name, redact.U
 func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destination string, used []Setting, err error) {
 	file := map[string]fileValue{}
 	if len(args) == 0 {
-		file, err = readConfig(ConfigFile)
+		file, err = readConfig()
 	}
 	values := map[string]string{}
 	from := map[string]string{}
@@ -234,9 +234,9 @@ type fileValue struct {
 
 func (v fileValue) at() string { return fmt.Sprintf("%s:%d:%d", ConfigFile, v.line, v.column) }
 
-// readConfig reads a mapping of names to values or lists of values.
-func readConfig(name string) (map[string]fileValue, error) {
-	text, err := userfile.Read(name)
+// readConfig reads publish.yaml: a mapping of names to values or lists of values.
+func readConfig() (map[string]fileValue, error) {
+	text, err := userfile.Read(ConfigFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return map[string]fileValue{}, nil
 	}
@@ -246,10 +246,10 @@ func readConfig(name string) (map[string]fileValue, error) {
 	doc, err := parser.ParseBytes(text, 0)
 	if known := yaml.Error(nil); errors.As(err, &known) {
 		at := known.GetToken().Position
-		return nil, fmt.Errorf("%s:%d:%d: %s", name, at.Line, at.Column, known.GetMessage())
+		return nil, fmt.Errorf("%s:%d:%d: %s", ConfigFile, at.Line, at.Column, known.GetMessage())
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", name, err)
+		return nil, fmt.Errorf("%s: %w", ConfigFile, err)
 	}
 	var wrong []error
 	values := make(map[string]fileValue)
@@ -264,7 +264,7 @@ func readConfig(name string) (map[string]fileValue, error) {
 			pairs = []*ast.MappingValueNode{body}
 		default:
 			at := d.Body.GetToken().Position
-			return nil, fmt.Errorf("%s:%d:%d: want a mapping of names to values", name, at.Line, at.Column)
+			return nil, fmt.Errorf("%s:%d:%d: want a mapping of names to values", ConfigFile, at.Line, at.Column)
 		}
 		for _, p := range pairs {
 			at := p.Key.GetToken().Position

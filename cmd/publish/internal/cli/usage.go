@@ -118,7 +118,7 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 		}
 	})
 	if others := commandsWith(cmd.Root(), name); len(others) > 0 {
-		return fmt.Errorf("unknown flag: --%s: it says nothing about %s, it is a flag of %s", name, cmd.CommandPath(), shortList(others, 3))
+		return fmt.Errorf("unknown flag: --%s: it says nothing about %s, it is a flag of %s", name, cmd.CommandPath(), shortList(others))
 	}
 	if n := nearest.Word(name, names); n != "" {
 		return fmt.Errorf("unknown flag: --%s, did you mean --%s?", name, n)
@@ -138,7 +138,8 @@ func commandsWith(cmd *cobra.Command, flag string) (names []string) {
 }
 
 // shortList is the first of some names with commas between them, and how many more there are.
-func shortList(names []string, most int) string {
+func shortList(names []string) string {
+	const most = 3
 	if len(names) <= most+1 {
 		return strings.Join(names, ", ")
 	}
