@@ -127,7 +127,7 @@ func (d *diagnosis) refused() {
 		d.wrongAudience()
 	case d.Code == "InvalidIdentityToken" && says("retrieve verification key"), d.Code == "IDPCommunicationError":
 		d.Problem = d.tried("AWS could not fetch the keys of " + d.Claims.Issuer)
-		d.hint("it passes: run the job again")
+		d.hint("this is temporary: run the job again")
 	case d.Code == "ExpiredTokenException", d.Code == "ExpiredToken", says("must be issued within"):
 		d.expired()
 	case says("DurationSeconds"), says("MaxSessionDuration"), says("role chaining"):
@@ -137,7 +137,7 @@ func (d *diagnosis) refused() {
 	case d.Code == "RegionDisabledException":
 		d.Problem = "STS is not active in region " + d.region
 		d.hint("activate it for account %s: IAM, account settings, security token service", d.role.Account())
-		d.hint("or set `aws-region` to one where it is, such as %s", homes[d.role.partition()])
+		d.hint("or set `region` to one where it is, such as %s", homes[d.role.partition()])
 	default:
 		d.Problem = d.tried(d.said)
 	}
@@ -184,7 +184,7 @@ func (d *diagnosis) denied() {
 	if d.role.Name() == "GitHubActions" {
 		d.hint("a role named GitHubActions is known not to work: give it another name")
 	}
-	d.hint("look whether the role exists: aws iam get-role --role-name %s (in account %s)", shell.Quote(d.role.Name()), d.role.Account())
+	d.hint("check whether the role exists: aws iam get-role --role-name %s (in account %s)", shell.Quote(d.role.Name()), d.role.Account())
 	d.hint("ForAllValues: in a condition of the trust policy does not do what it seems to: use StringEquals or StringLike")
 	d.hint("if role or policy are younger than a minute, run the job again")
 	d.TrustPolicy = trustPolicy(d.role, c)
@@ -201,7 +201,7 @@ func (d *diagnosis) noProvider() {
 }
 
 func (d *diagnosis) wrongAudience() {
-	d.Problem = fmt.Sprintf("the identity provider in account %s does not take tokens for %s", d.role.Account(), d.role.audience())
+	d.Problem = fmt.Sprintf("the identity provider in account %s does not accept tokens for %s", d.role.Account(), d.role.audience())
 	d.hint("add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn %s --client-id %s", shell.Quote(providerARN(d.role, d.Claims)), shell.Quote(d.role.audience()))
 	if usual := audiences[d.role.partition()]; d.role.audience() != usual {
 		d.hint("or leave out `audience`: it is %s then", usual)
@@ -210,9 +210,9 @@ func (d *diagnosis) wrongAudience() {
 }
 
 func (d *diagnosis) expired() {
-	d.Problem = d.tried(fmt.Sprintf("AWS takes this job's new token for expired: %q", d.said))
+	d.Problem = d.tried(fmt.Sprintf("AWS rejects this job's new token as expired: %q", d.said))
 	if d.Skew.Abs() <= maxSkew {
-		d.hint("the clock of this machine agrees with GitHub's, so it passes: run the job again")
+		d.hint("the clock of this machine agrees with GitHub's, so this is temporary: run the job again")
 		return
 	}
 	where := "behind"
@@ -228,7 +228,7 @@ func (d *diagnosis) tooLong() {
 }
 
 func (d *diagnosis) badPolicy() {
-	d.Problem = fmt.Sprintf("AWS does not take the session policy: %q", d.said)
+	d.Problem = fmt.Sprintf("AWS rejects the session policy: %q", d.said)
 	d.hint("set `session-policy: none`: the session may then do all that the role may")
 }
 
@@ -254,8 +254,8 @@ func (g *GitHub) explain(err error, tries int) *AuthError {
 		e.Code = NoTokenRight
 		e.Problem, e.Hints = g.noRight()
 	case errors.As(err, &refused) && (refused.StatusCode == http.StatusUnauthorized || refused.StatusCode == http.StatusForbidden):
-		e.Problem = "GitHub does not take the job's request for a token any more: " + reason(err)
-		e.Hints = []string{"the right to ask ends with the job, and may end before a job of many hours does: run the job again, what is complete stays"}
+		e.Problem = "GitHub no longer accepts the job's token request: " + reason(err)
+		e.Hints = []string{"the permission to request tokens can end before a job of many hours does: run the job again, completed objects stay"}
 	case errors.As(err, &refused) && !passes(err):
 		e.Problem = "GitHub gives no token: " + reason(err)
 	case errors.As(err, &refused):

@@ -70,8 +70,8 @@ hint: use ` + "`credentials: env`" + `, with credentials that the AWS SDK finds`
 	{name: "GitHub is broken", set: tokens503, want: role + `NoIDToken: GitHub gives no token: 503 Service Unavailable upstream is away (tried 5 times)
 hint: it is GitHub's side, see https://www.githubstatus.com: run the job again later`},
 	{name: "GitHub refuses", set: tokenAnswer(404, "{\n}"), want: role + `NoIDToken: GitHub gives no token: 404 Not Found { }`},
-	{name: "the job's right has ended", set: func(t *testing.T, s *scene) { s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "old" }, want: role + `NoIDToken: GitHub does not take the job's request for a token any more: 401 Unauthorized {"message":"Bad credentials"}
-hint: the right to ask ends with the job, and may end before a job of many hours does: run the job again, what is complete stays`},
+	{name: "the job's right has ended", set: func(t *testing.T, s *scene) { s.env["ACTIONS_ID_TOKEN_REQUEST_TOKEN"] = "old" }, want: role + `NoIDToken: GitHub no longer accepts the job's token request: 401 Unauthorized {"message":"Bad credentials"}
+hint: the permission to request tokens can end before a job of many hours does: run the job again, completed objects stay`},
 	{name: "empty token", set: tokenAnswer(200, `{"value":""}`), want: role + `NoIDToken: GitHub answered without a token (tried 5 times)
 hint: it is GitHub's side, see https://www.githubstatus.com: run the job again later`},
 	{name: "no network to GitHub", set: func(t *testing.T, s *scene) { delete(s.world, idp) }, want: role + `NoIDToken: GitHub cannot be reached: failed to make HTTP request: Get "https://pipelines.example/idtoken/15112233445?api-version=2.0&audience=sts.amazonaws.com": dial tcp: lookup pipelines.example: no such host (tried 5 times)
@@ -106,32 +106,32 @@ hint: or correct the account in ` + "`role-to-assume`"},
 hint: the issuer is not https://token.actions.githubusercontent.com: GitHub Enterprise has its own, and provider and trust policy must name that
 hint: create it: aws iam create-open-id-connect-provider --url https://ghes.example/_services/token --client-id-list sts.amazonaws.com
 hint: or correct the account in ` + "`role-to-assume`"},
-	{name: "audience", is: sessiontest.Options{Audiences: []string{"theirs"}}, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for sts.amazonaws.com
+	{name: "audience", is: sessiontest.Options{Audiences: []string{"theirs"}}, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not accept tokens for sts.amazonaws.com
 hint: add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com --client-id sts.amazonaws.com`},
-	{name: "audience of one's own", set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not take tokens for ours
+	{name: "audience of one's own", set: func(t *testing.T, s *scene) { s.role.Audience = "ours" }, want: role + `InvalidIdentityToken: the identity provider in account 123456789012 does not accept tokens for ours
 hint: add it: aws iam add-client-id-to-open-id-connect-provider --open-id-connect-provider-arn arn:aws:iam::123456789012:oidc-provider/token.actions.githubusercontent.com --client-id ours
 hint: or leave out ` + "`audience`" + `: it is sts.amazonaws.com then`},
 	{name: "verification key", sts: sessiontest.NoKey, want: role + `InvalidIdentityToken: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
-hint: it passes: run the job again`},
+hint: this is temporary: run the job again`},
 	{name: "IDP", sts: sessiontest.NoIDP, want: role + `IDPCommunicationError: AWS could not fetch the keys of https://token.actions.githubusercontent.com (tried 6 times)
-hint: it passes: run the job again`},
-	{name: "expired, clock behind", is: sessiontest.Options{Ahead: 450 * time.Second}, sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
+hint: this is temporary: run the job again`},
+	{name: "expired, clock behind", is: sessiontest.Options{Ahead: 450 * time.Second}, sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS rejects this job's new token as expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
 hint: the clock of this machine is 7m30s behind GitHub's: set it, and keep it right (timedatectl set-ntp true)`},
-	{name: "expired, clock ahead", is: sessiontest.Options{Ahead: -time.Hour}, sts: sessiontest.TooOld, want: role + `InvalidIdentityToken: AWS takes this job's new token for expired: "Token must be issued within timeframe"
+	{name: "expired, clock ahead", is: sessiontest.Options{Ahead: -time.Hour}, sts: sessiontest.TooOld, want: role + `InvalidIdentityToken: AWS rejects this job's new token as expired: "Token must be issued within timeframe"
 hint: the clock of this machine is 1h0m0s ahead of GitHub's: set it, and keep it right (timedatectl set-ntp true)`},
-	{name: "expired, clock right", sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS takes this job's new token for expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
-hint: the clock of this machine agrees with GitHub's, so it passes: run the job again`},
+	{name: "expired, clock right", sts: sessiontest.Expired, want: role + `ExpiredTokenException: AWS rejects this job's new token as expired: "Token expired: current date/time 1755504000 must be before the expiration date/time 1755503999" (tried 6 times)
+hint: the clock of this machine agrees with GitHub's, so this is temporary: run the job again`},
 	{name: "too long", set: func(t *testing.T, s *scene) { s.role.Duration = 4 * time.Hour }, want: role + `ValidationError: the role does not permit sessions of 14400 s: "The requested DurationSeconds exceeds the MaxSessionDuration set for this role."
 hint: leave out ` + "`role-duration-seconds`" + `: 3600 works with every role, and sessions are renewed for as long as it takes`},
 	{name: "chained", set: func(t *testing.T, s *scene) { s.role.Duration = 2 * time.Hour }, sts: sessiontest.Chained, want: role + `ValidationError: the role does not permit sessions of 7200 s: "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by role chaining."
 hint: leave out ` + "`role-duration-seconds`" + `: 3600 works with every role, and sessions are renewed for as long as it takes`},
-	{name: "policy too large", sts: sessiontest.PolicyTooLarge, want: role + `PackedPolicyTooLarge: AWS does not take the session policy: "Packed policy consumes 104% of allotted space, please use smaller policy."
+	{name: "policy too large", sts: sessiontest.PolicyTooLarge, want: role + `PackedPolicyTooLarge: AWS rejects the session policy: "Packed policy consumes 104% of allotted space, please use smaller policy."
 hint: set ` + "`session-policy: none`" + `: the session may then do all that the role may`},
-	{name: "policy malformed", set: func(t *testing.T, s *scene) { s.role.Policy = `{"Version":"2012-10-17","Statement":[]}` }, sts: sessiontest.PolicyMalformed, want: role + `MalformedPolicyDocument: AWS does not take the session policy: "This policy contains invalid Json"
+	{name: "policy malformed", set: func(t *testing.T, s *scene) { s.role.Policy = `{"Version":"2012-10-17","Statement":[]}` }, sts: sessiontest.PolicyMalformed, want: role + `MalformedPolicyDocument: AWS rejects the session policy: "This policy contains invalid Json"
 hint: set ` + "`session-policy: none`" + `: the session may then do all that the role may`},
 	{name: "region", sts: sessiontest.RegionDisabled, want: role + `RegionDisabledException: STS is not active in region eu-north-1
 hint: activate it for account 123456789012: IAM, account settings, security token service
-hint: or set ` + "`aws-region`" + ` to one where it is, such as us-east-1`},
+hint: or set ` + "`region`" + ` to one where it is, such as us-east-1`},
 	{name: "account", is: sessiontest.Options{Role: minio}, set: func(t *testing.T, s *scene) { s.role.AllowedAccounts = []string{"111111111111", "222222222222"} }, want: "assume role " + minio + `: WrongAccount: the account of the role is unknown, and only these are allowed: 111111111111, 222222222222
 hint: correct ` + "`role-to-assume` or `allowed-account-ids`" + `; nothing was written`},
 	{name: "no network to STS", set: func(t *testing.T, s *scene) { delete(s.world, "sts.eu-north-1.amazonaws.com") }, want: role + `NoAnswer: STS cannot be reached: dial tcp: lookup sts.eu-north-1.amazonaws.com: no such host (tried 6 times)
@@ -175,7 +175,7 @@ const (
 	denied = `assume role arn:aws:iam::123456789012:role/publish: AccessDenied: AWS says "Not authorized to perform sts:AssumeRoleWithWebIdentity": the role's trust policy does not match this job's token, or there is no such role (tried 4 times)`
 
 	deniedRest = `
-hint: look whether the role exists: aws iam get-role --role-name publish (in account 123456789012)
+hint: check whether the role exists: aws iam get-role --role-name publish (in account 123456789012)
 hint: ForAllValues: in a condition of the trust policy does not do what it seems to: use StringEquals or StringLike
 hint: if role or policy are younger than a minute, run the job again`
 )
