@@ -223,8 +223,9 @@ func (c *copying) flags() map[string]string {
 // wantedOf reads which packages arguments select.
 func wantedOf(args []string) (want closure.Want, err error) {
 	var problems []error
-	for _, arg := range args {
-		if !strings.HasSuffix(arg, ".lock") {
+	isLock := func(arg string) bool { return strings.HasSuffix(arg, ".lock") }
+	for _, arg := range query.Arguments(args, isLock) {
+		if !isLock(arg) {
 			q, err := query.Parse(arg)
 			if err == nil && q.All() {
 				err = errors.New("it selects everything: leave it out")

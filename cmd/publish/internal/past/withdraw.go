@@ -210,6 +210,7 @@ type wanted struct {
 // mayBe reports whether the name of a document leaves it open that it is of a package that is wanted.
 func (s *wanted) mayBe(document string, id layout.SpecName) bool {
 	if hash, ok := strings.CutPrefix(s.text, "/"); ok {
+		hash, _, _ = strings.Cut(hash, " ")
 		return strings.HasPrefix(string(id.Hash), hash)
 	}
 	names := s.Names()
@@ -232,7 +233,7 @@ func (s *wanted) look(inv *inventory.Inventory) {
 
 func parseSpecs(specs []string) ([]*wanted, error) {
 	var all []*wanted
-	for _, text := range specs {
+	for _, text := range query.Arguments(specs, func(string) bool { return false }) {
 		q, err := query.Parse(text)
 		if err == nil && strings.TrimSpace(text) == "" {
 			err = errors.New("SPEC is empty, which would be every package")
