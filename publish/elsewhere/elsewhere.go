@@ -5,6 +5,7 @@
 package elsewhere
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -61,11 +62,12 @@ var ErrNoView = errors.New("there is no view")
 func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure) (*source.Source, error) {
 	src, specs := new(source.Source), spec.NewReader(maxSpecs)
 	var unmatched map[*query.Query]error // in all mirrors so far
+	there, denied := make([]bool, len(from)), make([]error, len(from))
 	for _, f := range buildcache.Layouts() {
 		if c.Layout != "" && c.Layout != f.Name() {
 			continue
 		}
-		e := reading{src: src, specs: specs, layout: f, from: from, to: to, Closure: c}
+		e := reading{src: src, specs: specs, layout: f, from: from, to: to, there: there, denied: denied, Closure: c}
 		if err := e.open(ctx); err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name(), err)
 		}
@@ -75,6 +77,11 @@ func Open(ctx context.Context, from []mirror.Reader, to mirror.Store, c Closure)
 			unmatched = e.unmatched
 		default:
 			maps.DeleteFunc(unmatched, func(q *query.Query, _ error) bool { return e.unmatched[q] == nil })
+		}
+	}
+	for i, err := range denied {
+		if err != nil && !there[i] {
+			return nil, err
 		}
 	}
 	switch {
@@ -121,6 +128,8 @@ type reading struct {
 	mirror *source.Mirror
 	files  *remote
 
+	there     []bool          // which of from have an index, in this layout or one that was read before
+	denied    []error         // with which the index of each of from was denied, in any layout
 	offering  []mirror.Reader // the mirrors of from that have an index
 	kept      atomic.Int64    // bytes of specs: see maxKept
 	unmatched map[*query.Query]error
@@ -138,13 +147,16 @@ func (e *reading) readIndices(ctx context.Context) ([]*indices.Set, error) {
 	read := make([]*indices.Set, len(e.from))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(read), func(ctx context.Context, i int) (err error) {
 		read[i], err = readIndex(ctx, l, e.from[i], true)
+		if denied := new(deniedError); errors.As(err, &denied) {
+			e.denied[i], err = cmp.Or(e.denied[i], fmt.Errorf("%s: %w", l.Name(), err)), nil
+		}
 		return err
 	})
 	var all []*indices.Set
 	for i, x := range read {
 		if x != nil {
 			all = append(all, x)
-			e.offering = append(e.offering, e.from[i])
+			e.offering, e.there[i] = append(e.offering, e.from[i]), true
 		}
 	}
 	return all, err

@@ -1,6 +1,7 @@
 package elsewhere
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,10 +47,19 @@ func blame(m mirror.Reader, err error) error {
 	return &transfer.ReadError{From: m, Err: err}
 }
 
+// A deniedError is that the pointer of an index may not be read. A store that may not be listed denies what is
+// not there, so it counts only if the mirror has no index of another layout either.
+type deniedError struct{ error }
+
+func (e *deniedError) Unwrap() error { return e.error }
+
 // readIndex reads an index of a mirror; nil: there is none. With check, Spack must be able to read each
-// record.
+// record. The error may be a *deniedError.
 func readIndex(ctx context.Context, l buildcache.Layout, m mirror.Reader, check bool) (*indices.Set, error) {
 	p, err := l.ReadPointer(ctx, m)
+	if errors.Is(err, mirror.ErrDenied) {
+		return nil, &deniedError{blame(m, err)}
+	}
 	if err != nil || p.Version == mirror.Absent {
 		return nil, blame(m, err)
 	}
@@ -63,12 +73,16 @@ func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool,
 	offered := make(map[spec.Hash]bool)
 	for _, m := range mirrors {
 		there := false
+		var denied error
 		for _, l := range buildcache.Layouts() {
 			x, err := readIndex(ctx, l, m, false)
-			if err != nil {
+			switch hidden := new(deniedError); {
+			case errors.As(err, &hidden):
+				denied = cmp.Or(denied, err)
+				continue
+			case err != nil:
 				return nil, err
-			}
-			if x == nil {
+			case x == nil:
 				continue
 			}
 			there = true
@@ -78,7 +92,11 @@ func Offered(ctx context.Context, mirrors ...mirror.Reader) (map[spec.Hash]bool,
 				}
 			}
 		}
-		if !there {
+		switch {
+		case there:
+		case denied != nil:
+			return nil, denied
+		default:
 			return nil, noIndex(ctx, []mirror.Reader{m})
 		}
 	}

@@ -2,6 +2,7 @@ package elsewhere
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/vantagecompute/slurm-factory-publish/publish/alike"
@@ -28,7 +29,7 @@ func outside(ctx context.Context, from []mirror.Reader, view string, q *query.Qu
 	for _, m := range from {
 		for _, l := range buildcache.Layouts() {
 			x, err := readIndex(ctx, l, m, false)
-			if err != nil {
+			if denied := new(deniedError); err != nil && !errors.As(err, &denied) {
 				return err
 			}
 			if x != nil {
