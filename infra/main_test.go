@@ -10,7 +10,7 @@ import (
 
 // TestMain owns the one Node process that all tests of the package share: starting it
 // costs a second, a further stack in it a tenth of that. CDK's built-in validation
-// takes ten times as long as the synthesis; TestValidated runs it once, elsewhere.
+// takes ten times as long as the synthesis; package e2e runs it once.
 //
 // The Node process gets the environment that was there when Go's packages were
 // initialized, so the test binary starts itself again to change it.

@@ -30,6 +30,7 @@ var machine struct {
 	infra string // the built binary
 	moto  string // URL of the server
 	tools string // directory of moto_server and cfn-lint
+	made  string // directory of what is synthesized once
 	err   error  // why there is no stand-in
 }
 
@@ -42,6 +43,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+	machine.made = filepath.Join(dir, "synthesized")
 	var stop func()
 	stop, machine.err = startMoto(dir)
 	code := m.Run()

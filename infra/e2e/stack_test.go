@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -55,9 +57,10 @@ func deployRegions(t *testing.T) (cfg aws.Config, stack, replica doctor.Stack, m
 		PolicyDocument: aws.String(mustInfra(t, machine.moto, "policy", "boundary", "--account", account).stdout)}); err != nil {
 		t.Fatal(err)
 	}
-	templates := assembled(t, append(everything, "--hosted-zone-id", id)...)
-	replica, _ = apply(t, cfg, templates["SlurmFactoryInfraStack-replica"]) // first, as CDK deploys it
-	stack, made = apply(t, cfg, templates["SlurmFactoryInfraStack"])
+	full := read(t, variant(t, "full").files)
+	of := func(stack string) []byte { return bytes.ReplaceAll(full[stack], []byte(anyZone), []byte(id)) }
+	replica, _ = apply(t, cfg, of("SlurmFactoryInfraStack-replica")) // first, as CDK deploys it
+	stack, made = apply(t, cfg, of("SlurmFactoryInfraStack"))
 	return cfg, stack, replica, made
 }
 
@@ -70,17 +73,41 @@ func synthesized(t *testing.T, flags ...string) []byte {
 // assembled are all templates that infra synth writes, by stack.
 func assembled(t *testing.T, flags ...string) map[string][]byte {
 	t.Helper()
-	dir := t.TempDir()
-	mustInfra(t, machine.moto, append([]string{"synth", "--output", dir}, flags...)...)
+	s := synthesize(t, t.TempDir(), false, flags...)
+	if s.code != 0 {
+		t.Fatal(s)
+	}
+	return read(t, s.files)
+}
+
+// A synthesis is how infra synth ended, and the templates that it wrote.
+type synthesis struct {
+	result
+	files []string
+}
+
+// synthesize lets infra write templates into a directory, with CDK's own validation if that is asked for.
+func synthesize(t *testing.T, dir string, validated bool, flags ...string) synthesis {
+	t.Helper()
+	env := append(awsEnv(machine.moto), fmt.Sprintf("CDK_VALIDATION=%v", validated))
+	r := run(t, "..", env, machine.infra, append([]string{"synth", "--output", dir}, flags...)...)
 	files, err := filepath.Glob(filepath.Join(dir, "*.template.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	return synthesis{r, files}
+}
+
+// read are templates, by stack.
+func read(t *testing.T, files []string) map[string][]byte {
+	t.Helper()
 	all := map[string][]byte{}
 	for _, file := range files {
-		if all[strings.TrimSuffix(filepath.Base(file), ".template.json")], err = os.ReadFile(file); err != nil {
+		text, err := os.ReadFile(file)
+		if err != nil {
 			t.Fatal(err)
 		}
+		all[strings.TrimSuffix(filepath.Base(file), ".template.json")] = text
 	}
 	return all
 }
