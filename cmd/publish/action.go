@@ -8,12 +8,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. What
-there is to do is in INPUT_* variables, see docs/action.md; flags, PUBLISH_* variables and
-publish.yaml have no say.
+const actionHelp = `Publish as a step of a GitHub workflow: the entry point of the container action. The inputs
+are INPUT_* variables, see docs/action.md; flags, PUBLISH_* variables and publish.yaml are
+ignored.
 
-The job is that of publish, or the command in INPUT_COMMAND, which obeys PUBLISH_* as on a command line. What comes of it goes to the log of the step, to its outputs
-and to its summary, also when the step fails or is cancelled.`
+The step publishes, or runs the command in INPUT_COMMAND, which obeys PUBLISH_* variables as
+on a command line. Results go to the log of the step, to its outputs and to its summary,
+also when the step fails or is cancelled.`
 
 func actionCommand(env cli.Env) *cobra.Command {
 	return &cobra.Command{

@@ -27,20 +27,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-const exportHelp = `Write packages of a mirror into a tar file, with all that installing them needs: for a cluster
-without a network, where publish import takes them into a mirror. The file is a mirror itself, so it may also
-be unpacked. If there is an earlier export of that name it is replaced; anything else of that name is left as it is, which is an
-error.
+const exportHelp = `Write packages of a mirror into a tar file, with everything that installing them needs. On a
+cluster without a network, publish import reads the file into a mirror. The file holds a complete
+mirror, so it can also be unpacked. An earlier export of that name is replaced; any other file of
+that name is kept, and the command fails.
 
-FROM and PACKAGE are as for publish copy. With --base, packages that an earlier file holds are left out: import
-the files in their order.`
+FROM and PACKAGE are as for publish copy. With --base, packages that an earlier file holds are left
+out: import the files in the order in which they were written.`
 
-const importHelp = `Take the packages of a file that publish export wrote into a mirror. What TO offers already is not
-read, and what TO has besides stays. A package that needs one which neither the file nor TO holds is an error.
+const importHelp = `Import the packages of a file written by publish export into a mirror. Packages that TO offers already
+are not read, and other packages of TO stay. A package is an error if it needs a package that is
+neither in the file nor in TO.
 
 TO is s3://bucket[/prefix] or file:///directory.`
 
-// An exporting is an export, as a command line says it.
+// An exporting holds the settings of an export.
 type exporting struct {
 	from target.Config
 	selecting
@@ -161,7 +162,7 @@ func (e *exporting) export(ctx context.Context, from, file string, want elsewher
 	return nil
 }
 
-// remove removes an earlier export that has the name of one in which nothing would be: it would be taken for what is new.
+// remove removes an earlier export at the name of an export without packages, which would pass for the new one.
 func (e *exporting) remove(file string) error {
 	if e.dryRun {
 		return nil
@@ -172,7 +173,7 @@ func (e *exporting) remove(file string) error {
 	return nil
 }
 
-// neededOf are the packages of earlier files that those of a source need.
+// neededOf returns the packages of earlier files that the packages of a source need.
 func neededOf(src *source.Source, held map[spec.Hash]bool) (all []string) {
 	for _, m := range src.Mirrors {
 		for _, p := range m.Packages {
@@ -186,7 +187,7 @@ func neededOf(src *source.Source, held map[spec.Hash]bool) (all []string) {
 	return all
 }
 
-// held are the packages that earlier files hold.
+// held returns the packages that earlier files hold.
 func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
 	var readers []mirror.Reader
 	for _, name := range e.bases {
@@ -203,7 +204,7 @@ func (e *exporting) held(ctx context.Context) (map[spec.Hash]bool, error) {
 func importCommand(env cli.Env) *cobra.Command {
 	c := copying{rules: cli.DefaultRules()}
 	cmd := &cobra.Command{
-		GroupID: help.Publishing, Use: "import FILE TO", Short: "Take the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
+		GroupID: help.Publishing, Use: "import FILE TO", Short: "Import the packages of a tar file into a mirror", Long: importHelp, Args: cli.Arguments,
 		Example: "  publish import november.tar file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return c.carryOut(cmd, args[0], args[1], nil, env, func(ctx context.Context) (*origins, error) {

@@ -9,8 +9,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// authorOf says for the history of an index who runs a command: in a workflow of GitHub its repository, ref and run, elsewhere the
-// user and the host.
+// authorOf returns the author of a change, for the history of an index: in a GitHub workflow its repository,
+// ref and run, elsewhere the user and the host.
 func authorOf(e cli.Env, command string) history.Author {
 	a := history.Author{Command: command}
 	if e.Lookup == nil {
@@ -29,7 +29,7 @@ func authorOf(e cli.Env, command string) history.Author {
 		}
 		return a
 	}
-	host, _ := os.Hostname() // a record may lack it
+	host, _ := os.Hostname() // a record may lack the host
 	a.By = host
 	if user := e.Getenv("USER"); user != "" {
 		a.By = user + "@" + host

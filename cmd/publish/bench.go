@@ -25,13 +25,13 @@ import (
 const benchHelp = `Measure how fast a bucket takes large files from here, with several settings of
 --concurrency and --part-size, and print the best.
 
-What it takes is bounded, and said beforehand: bytes, time, requests and what S3 charges
-for them. Everything is stored below one new directory of DESTINATION, and removed in the
-end, also when it is stopped. With --dry-run nothing but the bounds is printed.
+Bytes, time, requests and the price of the requests are bounded, and the bounds are printed
+first. All objects are stored below one new directory of DESTINATION and removed at the end,
+also when the command is stopped. With --dry-run only the bounds are printed.
 
-It needs the permission to delete what it has stored, which publishing does not.`
+It needs permission to delete the objects that it stores. Publishing does not.`
 
-// A benchFlags is what a user may say about a benchmark.
+// A benchFlags holds the settings of a benchmark.
 type benchFlags struct {
 	target       target.Config
 	bounds       tune.Bounds
@@ -41,7 +41,7 @@ type benchFlags struct {
 func benchCommand(env cli.Env) *cobra.Command {
 	f := benchFlags{bounds: tune.Bounds{Bytes: 8 << 30, Time: time.Minute}}
 	cmd := &cobra.Command{
-		GroupID: help.Preparing, Use: "bench DESTINATION", Short: "Measure which settings a bucket takes most with", Long: benchHelp, Args: cli.Arguments,
+		GroupID: help.Preparing, Use: "bench DESTINATION", Short: "Measure which settings upload fastest to a bucket", Long: benchHelp, Args: cli.Arguments,
 		Example: "  publish bench --dry-run s3://bucket/scratch\n  publish bench --max-time 30s s3://bucket/scratch",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runBench(cmd.Context(), args[0], &f, env)
@@ -56,7 +56,7 @@ func benchCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// Less than this tells nothing.
+// Smaller measurements are not reliable.
 const (
 	leastBytes = 512 << 20
 	leastTime  = 2 * time.Second
@@ -66,7 +66,7 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 	bucket, prefix, err := target.BucketAndPrefix(where)
 	switch {
 	case err != nil:
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: what is measured is S3", err))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%w: publish bench measures S3 only", err))
 	case f.bounds.Bytes < leastBytes:
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--max-bytes %d: want at least 512MiB", f.bounds.Bytes))
 	case f.bounds.Time < leastTime:
@@ -79,7 +79,7 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 	requests := f.bounds.Requests()
 	escape.Fprintf(env.Stderr, "this sends at most about %s in at most %v, and makes at most about %d requests that S3 charges for: $%.3f\n",
 		cli.Size(f.bounds.Bytes), f.bounds.Time, requests, price.Requests(requests))
-	escape.Fprintf(env.Stderr, "everything goes below %s/%s and is removed in the end\n", strings.TrimSuffix(where, "/"), below)
+	escape.Fprintf(env.Stderr, "everything goes below %s/%s and is removed at the end\n", strings.TrimSuffix(where, "/"), below)
 	if f.dryRun {
 		return nil
 	}
@@ -97,12 +97,12 @@ func runBench(ctx context.Context, where string, f *benchFlags, env cli.Env) err
 // A bench is one run of the command.
 type bench struct {
 	f              *benchFlags
-	bucket, prefix string // where it stores
+	bucket, prefix string // the directory of its objects
 	env            cli.Env
 	trials         []tune.Trial
 }
 
-// A benchPlace is a mirror in S3 that may also delete.
+// A benchPlace is a mirror in S3 with the permission to delete.
 type benchPlace struct {
 	*s3.Mirror
 	*s3.Deleter
@@ -119,7 +119,7 @@ func (b *bench) open(ctx context.Context, s tune.Setting) (tune.Place, error) {
 	return benchPlace{m, m.Deleter()}, nil
 }
 
-// add takes the result of a trial.
+// add records and prints the result of a trial.
 func (b *bench) add(t tune.Trial) {
 	b.trials = append(b.trials, t)
 	if !b.f.json {
@@ -139,5 +139,5 @@ func (b *bench) print(best tune.Trial) error {
 	return err
 }
 
-// mebibytes is a part size as the flag takes it.
+// mebibytes formats a part size as --part-size takes it.
 func mebibytes(n int64) string { return fmt.Sprintf("%dMiB", n>>20) }

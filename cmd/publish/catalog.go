@@ -21,17 +21,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-const catalogHelp = `Write a web page that shows what a mirror offers, beside the mirror: index.html, and parts of it
-below catalog/. In a tree of mirrors, each one gets a page of its own, and the tree one that
-lists them. 404.html and robots.txt are written at the top, where there are none.
+const catalogHelp = `Write a web page of the packages that a mirror offers, into the mirror: index.html, and its parts
+below catalog/. In a tree of mirrors, each mirror gets a page, and the tree gets a page that
+lists them. 404.html and robots.txt are written at the top if they are missing.
 
-The page searches as one types, in Spack's syntax, and needs nothing but its own files. Only
-what is new is written: segments that are named by their content, then index.html.
+The page searches as the user types, in Spack's syntax, and needs no files but its own. Only
+new parts are written: segments named by their content, then index.html.
 
 DESTINATION is s3://bucket[/prefix] or file:///directory. An index.html that this program
 did not write is never replaced.`
 
-// cataloging is what a user may say about a page.
+// A cataloging holds the settings of a page.
 type cataloging struct {
 	target  target.Config
 	title   string
@@ -54,16 +54,16 @@ func catalogCommand(env cli.Env) *cobra.Command {
 		},
 	}
 	fs := cmd.Flags()
-	fs.StringVar(&c.title, "title", "", "what the page is called; default: what it is called already, at first Spack buildcache")
+	fs.StringVar(&c.title, "title", "", "title of the page; default: its current title, at first Spack buildcache")
 	fs.BoolVar(&c.rebuild, "rebuild", false, "rebuild the page, and read the document of every package again")
-	cli.TrustedKeysFlag(fs, &c.trusted, "`FILE` of armored public keys: say of each package whether its signature is good and by one of them")
-	fs.BoolVar(&c.recipes, "licenses", false, "show the licence of each package, from the recipe in its tarball: one more request each; a page that has them keeps them")
+	cli.TrustedKeysFlag(fs, &c.trusted, "`FILE` of armored public keys: show for each package whether its signature is good and by one of these keys")
+	fs.BoolVar(&c.recipes, "licenses", false, "show the licence of each package, from the recipe in its tarball, with one more request per package; a page that shows licences keeps them")
 	fs.StringVar(&c.usage, "usage", "", "show how often packages were downloaded, from this `FILE` of publish usage --output")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
 	cli.CDNFlags(fs, &c.target.CDN)
-	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: for the lines that users of the page copy; default: what the page has, at first its own address"
+	fs.Lookup("public-url").Usage = "`URL` at which clients find DESTINATION: shown in the commands that readers of the page copy; default: the URL that the page has, at first its own address"
 	cli.TimeoutFlag(fs, &c.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
@@ -106,7 +106,7 @@ func runCatalog(cmd *cobra.Command, where string, c *cataloging, env cli.Env) er
 	return cdnErr
 }
 
-// catalogAll brings the page of a mirror up to date, or, if there is none, those of the mirrors below.
+// catalogAll updates the page of a mirror or, if there is no mirror, the pages of the mirrors below.
 func catalogAll(ctx context.Context, d *target.Destination, c *cataloging, o catalog.Options) ([]pages.Page, error) {
 	var all []pages.Page
 	var absent error // why a place has no page
@@ -138,7 +138,7 @@ func catalogAll(ctx context.Context, d *target.Destination, c *cataloging, o cat
 	return all, catalog.Furnish(ctx, d.Mirror(""), all[len(all)-1].Result)
 }
 
-// options reads what the flags name.
+// options reads the files that the flags name.
 func (c *cataloging) options() (catalog.Options, error) {
 	o := catalog.Options{Title: c.title, Rebuild: c.rebuild, Licences: c.recipes}
 	trust, err := cli.ReadTrust(false, c.trusted)

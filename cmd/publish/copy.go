@@ -32,27 +32,27 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-const copyHelp = `Copy packages from one mirror to another, with all that installing them needs: the packages that
-they need, their documents byte for byte, and the public keys of their signers. The index of TO gets what was
-copied; what TO has besides stays.
+const copyHelp = `Copy packages from one mirror to another, with everything that installing them needs: their dependencies,
+their documents byte for byte, and the public keys of their signers. The copied packages are added to the
+index of TO. Other packages of TO stay.
 
 FROM is s3://bucket[/prefix], a directory or https://host[/path], and is read by its index; TO is
 s3://bucket[/prefix] or a directory. Packages are selected in Spack's syntax for specs (slurm@25: ^openmpi),
 by /hash, or by the name of a lock file (spack.lock), which stands for its environment. Without any,
 everything is copied.
 
-What TO offers already is not read. All content is checked before it is stored. Between buckets of one service S3
-copies what it can vouch for, and the rest passes through this machine.
+Packages that TO offers already are not read. All content is checked before it is stored. Between buckets of
+one service, S3 copies the content whose checksum it knows; the rest passes through this machine.
 
-With rules (--require-signed, --trusted-keys, --sign-key, --licenses, --expect-os, --expect-target, --view) a copy is a promotion. It
-stores a record: what was copied, from where, by whom and under which rules. publish show shows it.`
+With rules (--require-signed, --trusted-keys, --sign-key, --licenses, --expect-os, --expect-target, --view) a copy is a promotion.
+It stores a record of the packages, their origin, the author and the rules. publish show shows it.`
 
-// A copying is a copy of packages, as a command line says it.
+// A copying holds the settings of a copy.
 type copying struct {
 	target, from target.Config
 	selecting
 	rules        cli.Rules
-	needed       map[spec.Hash]bool // without which what needs them is refused; known once FROM is open
+	needed       map[spec.Hash]bool // packages that their dependents cannot do without; known once FROM is open
 	output       cli.Output
 	catalog      bool
 	dryRun, json bool
@@ -70,9 +70,9 @@ func copyCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&c.dryRun, "dry-run", false, "print what would be done and do nothing")
 	fs.BoolVar(&c.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	c.selecting.register(fs, "copy")
-	fs.StringVar(&c.from.S3.EndpointURL, "from-endpoint-url", "", "`URL` of the S3 that FROM is in; default: that of --endpoint-url")
-	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: AWS is asked")
-	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration with which FROM is read; default: the credentials for TO")
+	fs.StringVar(&c.from.S3.EndpointURL, "from-endpoint-url", "", "`URL` of the S3 that FROM is in; default: the value of --endpoint-url")
+	fs.StringVar(&c.from.S3.Region, "from-region", "", "region of the bucket of FROM; default: ask AWS")
+	fs.StringVar(&c.from.Profile, "from-profile", "", "profile of the AWS configuration for reading FROM; default: the credentials for TO")
 	c.registerTo(fs)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env, c.mistakes(env)))
 	return cmd
@@ -83,13 +83,13 @@ func (c *copying) registerTo(fs *pflag.FlagSet) {
 	cli.OutputFlags(fs, &c.output)
 	cli.StorageFlags(fs, &c.target)
 	c.rules.ViewsAre = "to-view"
-	fs.StringSliceVar(&c.rules.Views, "to-view", nil, "add what is copied, and what that depends on, to the view `NAME` of TO; repeatable")
+	fs.StringSliceVar(&c.rules.Views, "to-view", nil, "add the copied packages and their dependencies to the view `NAME` of TO; repeatable")
 	cli.IfExistsFlag(fs, &c.rules)
 	cli.TrustFlags(fs, &c.rules)
 	cli.LicenceFlag(fs, &c.rules)
 	signing.Flags(fs, &c.rules.Signing)
 	cli.BuildFlags(fs, &c.rules.Selection)
-	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy what is good although something else is bad; the exit code is 4 all the same")
+	fs.BoolVar(&c.rules.KeepGoing, "keep-going", false, "copy the good packages even if others are bad; the exit code is still 4")
 	cli.CatalogFlag(fs, &c.catalog)
 	cli.CDNFlags(fs, &c.target.CDN)
 	cli.TimeoutFlag(fs, &c.timeout, "stop after this time, such as 30m; 0: never")
@@ -106,7 +106,7 @@ func (c *copying) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	})
 }
 
-// mistakes are those of a command line whose flags do not parse, besides these.
+// mistakes returns a check of the settings for a command line whose flags do not parse.
 func (c *copying) mistakes(env cli.Env) cli.Check {
 	return func(_ *cobra.Command, args []string) error {
 		to := ""
@@ -118,7 +118,7 @@ func (c *copying) mistakes(env cli.Env) cli.Check {
 	}
 }
 
-// read understands a command line, or returns all that is wrong with it, before anything is done.
+// read parses a command line. Its error holds all mistakes; no request is made.
 func (c *copying) read(to string, packages []string, env cli.Env) (o publish.Options, want elsewhere.Closure, err error) {
 	c.rules.Signing.ReadSecrets(env.Lookup)
 	c.rules.Signing.AWS = c.target.AWS(env.Target())
@@ -172,7 +172,7 @@ func (c *copying) carryOut(cmd *cobra.Command, from, to string, packages []strin
 	return err
 }
 
-// promotion says under which rules packages are copied; nil if there are none.
+// promotion returns the record of the rules under which packages are copied; nil if there are no rules.
 func (c *copying) promotion(o publish.Options, from []string, to string, packages []string) *promotion.Terms {
 	s := o.Selection
 	r := promotion.Rules{RequireSigned: o.Trust.RequireSigned, Resign: o.Sign.Resign, OS: s.OS, Target: s.Target, Licences: c.rules.Licences, View: c.view}
@@ -195,7 +195,7 @@ func (c *copying) promotion(o publish.Options, from []string, to string, package
 	return t
 }
 
-// source is how FROM is reached: as TO, where nothing else is said.
+// source returns how FROM is reached. Settings that are not given for FROM are taken from TO.
 func (c *copying) source() target.Config {
 	from := c.from
 	if from.S3.EndpointURL == "" {
@@ -208,7 +208,7 @@ func (c *copying) source() target.Config {
 	return from
 }
 
-// flags are those of the settings with which FROM is reached, by the names of those for TO. The latter count where only they are given.
+// flags returns the flags for FROM by the names of those for TO, without the flags that are given for TO only.
 func (c *copying) flags() map[string]string {
 	flags := map[string]string{"region": "--from-region", "endpoint-url": "--from-endpoint-url", "profile": "--from-profile"}
 	if c.from.S3.EndpointURL == "" && c.target.S3.EndpointURL != "" {
@@ -220,7 +220,7 @@ func (c *copying) flags() map[string]string {
 	return flags
 }
 
-// wantedOf reads which packages arguments select.
+// wantedOf parses the arguments that select packages.
 func wantedOf(args []string) (want closure.Want, err error) {
 	var problems []error
 	isLock := func(arg string) bool { return strings.HasSuffix(arg, ".lock") }
@@ -251,7 +251,8 @@ func wantedOf(args []string) (want closure.Want, err error) {
 	return want, errors.Join(problems...)
 }
 
-// different refuses to copy a mirror onto itself. A bucket of another S3 may have the same name.
+// different returns an error if a mirror would be copied onto itself. Another S3 may have a bucket of the same
+// name.
 func (c *copying) different(from, to string) error {
 	u, err := url.Parse(target.Canonical(from))
 	switch {

@@ -12,12 +12,12 @@ import (
 
 const daemonHelp = `Publish packages of local mirrors as soon as they are complete.
 
-A package is complete when its manifest is there and every blob that it names is there with the
-right digest. What was accepted is kept on the disk until it is published or has failed
-with a reason, whatever happens to the process or the machine.
+A package is complete when its manifest exists, and every blob that the manifest names exists with
+the right digest. Accepted work is kept on disk until it is published or has failed with a
+reason, across crashes of the process or the machine.
 
-SIGTERM stops it; what is not done then is gone on with after the next start. SIGHUP loads the
-configuration anew.`
+SIGTERM stops it; the next start continues the unfinished work. SIGHUP reloads the
+configuration.`
 
 func daemonCommand(env cli.Env) *cobra.Command {
 	var config string

@@ -17,15 +17,16 @@ import (
 const doctorHelp = `Check whether a destination can hold a mirror, or whether a daemon can do what its
 configuration says, and say what to do where it cannot.
 
-With DESTINATION: credentials, rights, the clock, and what publishing asks of a store: conditional
-writes, listings that are whole, checksums, uploads in parts, Cache-Control. What publishing can
-do without is a note, and says what it is like then. Small objects are written below
-publish-doctor and publish-doctor.d, and deleted again if that is allowed.
+With DESTINATION it checks credentials, permissions, the clock, and the features of the store that
+publishing uses: conditional writes, complete listings, checksums, uploads in parts,
+Cache-Control. A missing feature that publishing does not need is a note, which says how publishing
+works without it. Small objects are written below publish-doctor and publish-doctor.d, and deleted
+again if that is allowed.
 
-Without: the daemon and each mirror of its configuration: the source, credentials, rights,
-conditional writes, the clock, CloudFront, and whether the bucket discards unfinished uploads. One
-small object, publish-doctor, is written, and an invalidation of its path. With mode: indexer the
-queue is checked instead of a source; no message is taken from it, and no object is written.
+Without DESTINATION it checks the daemon and each mirror of its configuration: the source,
+credentials, permissions, conditional writes, the clock, CloudFront, and whether the bucket discards
+unfinished uploads. It writes one small object, publish-doctor, and an invalidation of its path. With
+mode: indexer it checks the queue instead of a source; it takes no message and writes no object.
 
 With --no-write it only reads.`
 
@@ -45,7 +46,7 @@ func doctorCommand(env cli.Env) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 1 {
 				if cmd.Flags().Changed("config") {
-					return cli.Fail(cli.ExitUsage, errors.New("--config is about a daemon: give it or DESTINATION, not both"))
+					return cli.Fail(cli.ExitUsage, errors.New("--config checks a daemon: give it or DESTINATION, not both"))
 				}
 				if err := errors.Join(cli.CheckPlace(args[0]), place.Validate()); err != nil {
 					return cli.Usage(err)

@@ -12,22 +12,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/wrap"
 )
 
-const execHelp = `Run a command and publish what it builds while it runs, and the rest when it has ended.
+const execHelp = `Run a command, publish the packages that it builds while it runs, and the rest when it has ended.
 
-Before the command is started, credentials, the right to list the destination and conditional writes are
-tried; nothing is stored by that. If one fails, the command is not started.
+First, credentials, the permission to list the destination and conditional writes are checked;
+nothing is stored. If a check fails, the command is not started.
 
-SOURCE is where the command leaves packages, such as a mirror that Spack pushes to. They are published
-as soon as they are complete, and so are those that are there already. SOURCE, DESTINATION and flags are
-those of publish, and may be given as for it: in the environment, or in publish.yaml. The command
-finds the socket of the daemon in PUBLISH_SOCKET, so a hook of it may call publish push.
+SOURCE is the directory in which the command stores packages, such as a mirror that Spack pushes to.
+Packages are published as soon as they are complete, including those that exist before the command
+starts. SOURCE, DESTINATION and flags are those of publish, and may also be given in the environment
+or in publish.yaml. The command gets the socket of the daemon in PUBLISH_SOCKET, so its hooks can
+call publish push.
 
-With --dry-run the command runs, and what it has built is planned, and not published. What can be done
-only once, --files and --index rebuild, is done when the command has ended and all else is published.
+With --dry-run the command runs, and its packages are planned but not published. --files and --index
+rebuild take effect once: when the command has ended and all packages are published.
 
-The exit code is that of the command, if that is not 0, and else that of publishing: 4 if packages
-were refused or are not complete, 5 if the destination cannot be used, 7 if an
-invalidation failed.`
+The exit code is that of the command if it is not 0, and otherwise that of publishing: 4 if packages
+were refused or are incomplete, 5 if the destination cannot be used, 7 if an invalidation failed.`
 
 func execCommand(env cli.Env) *cobra.Command {
 	var p publishing
@@ -46,7 +46,7 @@ func execCommand(env cli.Env) *cobra.Command {
 			n := cmd.ArgsLenAtDash()
 			for _, name := range always {
 				if cmd.Flags().Changed(name) {
-					return cli.Fail(cli.ExitUsage, fmt.Errorf("--%s: publish exec takes no such flag: it checks everything, publishes what is good, and prints what COMMAND prints; give it to publish", name))
+					return cli.Fail(cli.ExitUsage, fmt.Errorf("--%s: publish exec takes no such flag: it checks everything, publishes the good packages, and prints the output of COMMAND; the flag is for publish", name))
 				}
 			}
 			p.rules.KeepGoing = true
@@ -65,14 +65,14 @@ func execCommand(env cli.Env) *cobra.Command {
 	p.register(cmd)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env, p.mistakes(env)))
 	fs := cmd.Flags()
-	fs.BoolVar(&allowEmpty, "allow-empty", false, "SOURCE may hold no package when the command has ended; without this the exit code is 4")
-	fs.Lookup("timeout").Usage = "stop publishing when the command has ended for so long, such as 30m; 0: never"
+	fs.BoolVar(&allowEmpty, "allow-empty", false, "succeed even if SOURCE holds no package when the command has ended; by default the exit code is 4")
+	fs.Lookup("timeout").Usage = "stop publishing this long after the command has ended, such as 30m; 0: never"
 	for _, name := range always {
 		fs.Lookup(name).Hidden = true
 	}
 	return cmd
 }
 
-// always are flags of publish whose effect publish exec has always, or never. As settings in the environment or
-// publish.yaml they have no effect, so that these do for both.
+// always lists flags of publish whose effect publish exec has always, or never. As settings in the environment
+// or in publish.yaml they have no effect, so one environment or file serves both commands.
 var always = []string{"keep-going", "verify-source", "json"}

@@ -6,7 +6,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// exitCodesTopic is what publish help exit-codes prints. It is no command: nothing can be run.
+// exitCodesTopic is the help topic that publish help exit-codes prints. It cannot be run.
 func exitCodesTopic() *cobra.Command {
 	return &cobra.Command{
 		Use: "exit-codes", Short: "What each exit code means, and what to do",

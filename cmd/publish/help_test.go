@@ -83,8 +83,8 @@ func TestAFlagOfAnotherCommandIsRefusedWithAHint(t *testing.T) {
 		args []string
 		want string
 	}{
-		{[]string{"verify", "--sse", "AES256", "file:///x"}, "unknown flag: --sse: it says nothing about publish verify, it is a flag of publish, publish "},
-		{[]string{"retry", "--deep"}, "unknown flag: --deep: it says nothing about publish retry, it is a flag of publish verify\n"},
+		{[]string{"verify", "--sse", "AES256", "file:///x"}, "unknown flag: --sse: publish verify has no such flag, it is a flag of publish, publish "},
+		{[]string{"retry", "--deep"}, "unknown flag: --deep: publish retry has no such flag, it is a flag of publish verify\n"},
 		{[]string{"exec", "--json", "a", "b", "--", "true"}, "--json: publish exec takes no such flag"},
 	} {
 		code, _, stderr := execute(t, nil, c.args...)

@@ -20,14 +20,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const indexHelp = `Rebuild the index and the key index of a mirror from everything that it holds: what
-"spack buildcache update-index -k" does, concurrently and safe beside publishers.
+const indexHelp = `Rebuild the index and the key index of a mirror from all its packages, as
+"spack buildcache update-index -k" does, but concurrently, and safely beside publishers.
 
-A package that lacks content fails the command: it never silently disappears. The index
-is then as it was. A package that no reader can use is left out with a warning. What was
-withdrawn stays out, and so does what a rollback took out, unless --heal is given.`
+If a package lacks content, the command fails and the index stays unchanged: no package
+disappears silently. A package that no reader can use is left out with a warning. Withdrawn
+packages stay out. Packages removed by a rollback stay out, too, unless --heal is given.`
 
-// An indexing is what a user may say about it.
+// An indexing holds the settings of a rebuild.
 type indexing struct {
 	target        target.Config
 	requireSigned bool
@@ -50,10 +50,10 @@ func indexCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.BoolVar(&x.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &x.output)
-	fs.BoolVar(&x.heal, "heal", false, "bring back what a rollback took out as well")
+	fs.BoolVar(&x.heal, "heal", false, "also bring back packages that a rollback removed")
 	cli.StorageFlags(fs, &x.target)
 	fs.BoolVar(&x.requireSigned, "require-signed", false, "fail if a package is not signed")
-	cli.TrustedKeysFlag(fs, &x.trustedKeys, "`FILE` of armored public keys: fail if a package is signed by any other")
+	cli.TrustedKeysFlag(fs, &x.trustedKeys, "`FILE` of armored public keys: fail if a package is signed by any other key")
 	cli.CDNFlags(fs, &x.target.CDN)
 	cli.TimeoutFlag(fs, &x.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
@@ -76,9 +76,9 @@ func runIndex(cmd *cobra.Command, where string, x *indexing, env cli.Env) error 
 	rebuilt, err := rebuildAll(ctx, d, trust, x.heal)
 	if found := (*buildcache.FindingsError)(nil); errors.As(err, &found) {
 		if x.output.Verbose {
-			found.Whole, err = true, found // what wraps it has its short form
+			found.Whole, err = true, found // the errors around it show the short form
 		}
-		return cli.WithHint(err, "publish the packages that are named again, from where they were built, or remove their documents; then run publish index again")
+		return cli.WithHint(err, "publish the named packages again from the place where they were built, or remove their documents; then run publish index again")
 	}
 	if err != nil {
 		return err
@@ -118,7 +118,7 @@ type rebuiltMirror struct {
 	reindex.Rebuilt
 }
 
-// rebuildAll rebuilds the mirror at a destination, or, if there is none, those below it.
+// rebuildAll rebuilds the mirror at a destination or, if there is none, the mirrors below it.
 func rebuildAll(ctx context.Context, d *target.Destination, trust buildcache.Trust, heal bool) ([]rebuiltMirror, error) {
 	var all []rebuiltMirror
 	rebuild := reindex.Rebuild

@@ -10,15 +10,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
-const indexerHelp = `Keep the index, the index of keys and the CDN of every mirror below DESTINATION up to date,
-from the events that S3 sends to an SQS queue, whichever program writes there: a plain "spack
-buildcache push" without --update-index needs nothing more. It runs until it is stopped, and
-any number of hosts may serve one queue.
+const indexerHelp = `Keep the index, the key index and the CDN of every mirror below DESTINATION up to date, from
+the events that S3 sends to an SQS queue, whichever program writes there. A plain "spack
+buildcache push" without --update-index is enough. The indexer runs until it is stopped, and any
+number of hosts may serve one queue.
 
-An object named by an event is read as it is now, so late, repeated and reordered events do no
-harm, and a deletion takes nothing out of an index. A message is deleted when the index is
-replaced and the CDN invalidated. A package whose content is not there yet is checked again,
-after pauses that grow from 30 s to 15 min.
+The indexer reads the current state of each object that an event names, so late, repeated and
+reordered events do no harm, and a deletion removes nothing from an index. A message is deleted
+once the index is replaced and the CDN invalidated. A package whose content is missing is
+checked again, after pauses that grow from 30 s to 15 min.
 
 Stopped by a signal, it returns unfinished messages to the queue and exits with 0.`
 
@@ -36,13 +36,13 @@ func indexerCommand(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	fs.StringVar(&i.Queue, "queue", "", "`URL` of the queue, as SQS shows it or with sqs:// in front, or its ARN")
 	fs.DurationVar(&i.Settle, "settle", 3*time.Second, "update a mirror after this long without events, or after ten times as long under constant events")
-	fs.DurationVar(&i.Takeover, "takeover", 2*time.Minute, "another host takes over the messages of a dead one after this time")
+	fs.DurationVar(&i.Takeover, "takeover", 2*time.Minute, "another host takes over the messages of a dead host after this time")
 	fs.StringVar(&i.Listen, "listen", "", "loopback `ADDRESS` for the status page, metrics and health, such as 127.0.0.1:9464")
 	fs.StringVar(&i.Socket, "socket", "", "`PATH` of a socket at which publish status finds the indexer")
 	fs.BoolVar(&asJSON, "json", false, "print one JSON document per line for each update of a mirror")
 	cli.StorageFlags(fs, &i.Target)
-	fs.BoolVar(&i.RequireSigned, "require-signed", false, "index no package that is not signed")
-	cli.TrustedKeysFlag(fs, &i.TrustedKeys, "`FILE` of armored public keys: index no package that is signed by any other")
+	fs.BoolVar(&i.RequireSigned, "require-signed", false, "index signed packages only")
+	cli.TrustedKeysFlag(fs, &i.TrustedKeys, "`FILE` of armored public keys: index no package that is signed by any other key")
 	cli.CatalogFlag(fs, &i.Catalog)
 	cli.CDNFlags(fs, &i.Target.CDN)
 	return cmd

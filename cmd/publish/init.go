@@ -13,17 +13,17 @@ import (
 
 const initHelp = `Write a first publish.yaml into the current directory, with an explanation of each setting.
 
-On a terminal, what is not given is asked for. Otherwise nothing is asked: DESTINATION must be
-given, and SOURCE too unless exactly one directory here holds mirrors. Optional settings that are
-not given stand in the file as comments, with the region and the keys that were found here. On a
-terminal, AWS is also asked which CloudFront distribution serves the bucket.
+On a terminal it asks for what is not given. Elsewhere DESTINATION must be given, and SOURCE
+too, unless exactly one directory here holds mirrors. Optional settings that are not given are
+written as comments, with the region and the keys found here. On a terminal it also asks AWS which
+CloudFront distribution serves the bucket.
 
-With --workflow a GitHub workflow that publishes with the action is written, too, to
-.github/workflows/publish.yml. It takes the role from the variable AWS_ROLE_ARN of the repository,
-or, with --endpoint-url, keys from its secrets.
+With --workflow it also writes .github/workflows/publish.yml, a GitHub workflow that publishes with
+the action. The workflow takes the role from the variable AWS_ROLE_ARN of the repository or, with
+--endpoint-url, keys from its secrets.
 
-What is given is checked as publish checks it, without a request for that. A file that is there already is
-never overwritten: then nothing is written.`
+The settings are checked as publish checks them, without a request. Existing files are never
+overwritten: if one of the files exists, nothing is written.`
 
 func initCommand(env cli.Env) *cobra.Command {
 	var s setup.Settings
@@ -53,9 +53,9 @@ func initCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&s.Workflow, "workflow", false, "write a GitHub workflow for the action, too")
 	fs.StringVar(&s.Region, "region", "", "region of the bucket; default: publish asks AWS")
 	fs.StringVar(&s.Endpoint, "endpoint-url", "", "`URL` of an S3 that is not Amazon's: MinIO, Ceph, R2")
-	fs.StringVar(&s.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate what has changed, such as E2QWRUHAPOMQZL")
+	fs.StringVar(&s.Distribution, "distribution-id", "", "CloudFront distribution in which to invalidate changed objects, such as E2QWRUHAPOMQZL")
 	fs.StringVar(&s.PublicURL, "public-url", "", "`URL` at which clients find DESTINATION: the new index is read back through it")
 	fs.BoolVar(&s.RequireSigned, "require-signed", false, "refuse packages that are not signed")
-	cli.TrustedKeysFlag(fs, &s.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
+	cli.TrustedKeysFlag(fs, &s.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other key")
 	return cmd
 }

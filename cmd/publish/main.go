@@ -1,8 +1,8 @@
-// Command publish puts Spack buildcaches on S3 or into a directory, keeps their indices
-// right and makes CloudFront forget what is out of date.
+// Command publish publishes Spack buildcaches to S3 or to a directory, keeps their indices right and
+// invalidates stale objects in CloudFront.
 //
-// This package alone reads the environment, prints for people, and exits. Results go to
-// standard output, progress and messages to standard error.
+// Only this package reads the environment, prints for people, and exits. Results go to standard output,
+// progress and messages to standard error.
 package main
 
 import (
@@ -17,8 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-// version is that of the release. It is a constant, so that the same source makes the
-// same binary.
+// version is the version of the release. It is a constant, so that the same source makes the same binary.
 const version = "0.1.0-dev"
 
 func main() {
@@ -37,7 +36,7 @@ func run(ctx context.Context, env cli.Env) int {
 // perform runs the command that env.Args name.
 func perform(ctx context.Context, env cli.Env) error { return command(env).ExecuteContext(ctx) }
 
-// command is that of the program, with its arguments.
+// command returns the root command with the arguments of env.
 func command(env cli.Env) *cobra.Command {
 	cmd := rootCommand(env)
 	cmd.InitDefaultCompletionCmd(env.Args...)
@@ -52,7 +51,8 @@ func command(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// checkCommand refuses what env.Args name if it is no command, has other flags or another number of arguments.
+// checkCommand returns an error if env.Args name no command, or have flags or arguments that the command does
+// not take.
 func checkCommand(_ context.Context, env cli.Env) error {
 	root := command(env)
 	cmd, args, err := root.Find(withList(root, env.Args))

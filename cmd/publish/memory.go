@@ -5,11 +5,11 @@ import (
 	"runtime/debug"
 )
 
-// firstHeap is the size in MiB that the heap reaches before garbage is first collected. The runtime begins with 4 MiB, and a publisher
-// of a few packages spends a third of its processor time on collecting what ends with it anyway.
+// firstHeap is the heap size in MiB at which garbage is first collected. The runtime's default is 4 MiB; with
+// it a publish of a few packages spends a third of its processor time on collecting garbage.
 const firstHeap = 32
 
-// collectLate puts off the first garbage collection. From the second one on, GOGC is what it would be.
+// collectLate delays the first garbage collection. From the second one on, GOGC has its usual effect.
 func collectLate() {
 	const runtimeBegins = 4
 	gogc := debug.SetGCPercent(100 * firstHeap / runtimeBegins)

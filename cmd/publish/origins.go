@@ -21,20 +21,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// A selecting says what of which mirrors is meant.
+// A selecting says which mirrors are read, and which of their packages.
 type selecting struct {
 	others []string // mirrors besides the first
-	view   string   // of them, that must offer it
+	view   string   // view of the mirrors that must offer the packages
 	builds bool
 }
 
 func (s *selecting) register(fs *pflag.FlagSet, verb string) {
-	fs.StringArrayVar(&s.others, "from", nil, "take what FROM does not offer from the mirror at this `URL`; repeatable")
-	fs.StringVar(&s.view, "view", "", verb+" only what the view `NAME` of FROM offers")
-	fs.BoolVar(&s.builds, "with-build-deps", false, verb+" what packages were built with too, as far as FROM offers it")
+	fs.StringArrayVar(&s.others, "from", nil, "take packages that FROM does not offer from the mirror at this `URL`; repeatable")
+	fs.StringVar(&s.view, "view", "", verb+" only packages that the view `NAME` of FROM offers")
+	fs.BoolVar(&s.builds, "with-build-deps", false, verb+" build dependencies too, as far as FROM offers them")
 }
 
-// check refuses what cannot be the name of a view.
+// check returns an error if view cannot be the name of a view.
 func (s *selecting) check() error {
 	if s.view == "" {
 		return nil
@@ -42,7 +42,7 @@ func (s *selecting) check() error {
 	return field.Wrap("view", layout.CheckView(s.view))
 }
 
-// open opens the mirrors: how the first is reached is how the others are, but for the region. called says how their settings are called.
+// open opens the mirrors. All are reached like the first one, except for the region. called names their settings.
 func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target.Config, called field.Place) (*origins, error) {
 	all := new(origins)
 	for i, where := range append([]string{from}, s.others...) {
@@ -71,12 +71,13 @@ func (s *selecting) open(ctx context.Context, env cli.Env, from string, c target
 	return all, nil
 }
 
-// origins are the mirrors that are read, as they were opened.
+// origins are the open mirrors that packages are read from.
 type origins struct {
 	readers []mirror.Reader
 	named   []field.Place
 	done    []func() error
-	// endpoint is the URL of the S3 service of those in a bucket, which tells buckets of one name apart; empty: Amazon's, or none.
+	// endpoint is the URL of the S3 service of the buckets, because two services may have a bucket of one name;
+	// empty: Amazon's, or no bucket.
 	endpoint string
 }
 
@@ -92,7 +93,7 @@ func (o *origins) close() error {
 	return errors.Join(errs...)
 }
 
-// blamed says of an error about one of the mirrors which it is.
+// blamed adds to an error about one of the mirrors which mirror it is.
 func (o *origins) blamed(err error) error {
 	if failed, ok := errors.AsType[*transfer.ReadError](err); ok {
 		if i := slices.Index(o.readers, failed.From); i >= 0 {
@@ -102,7 +103,7 @@ func (o *origins) blamed(err error) error {
 	return err
 }
 
-// source opens what is meant of the mirrors. That there is no such view is wrong usage.
+// source opens the wanted packages of the mirrors. A missing view is an error of usage.
 func (o *origins) source(ctx context.Context, to mirror.Store, want elsewhere.Closure) (*source.Source, error) {
 	src, err := elsewhere.Open(ctx, o.readers, to, want)
 	switch {

@@ -15,8 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
-// refuseUnknown makes a misspelt command below another one wrong usage, also after publish help. By itself cobra prints
-// a help text then, and reports success. A parent that is called alone prints its help.
+// refuseUnknown makes an unknown command below a parent an error of usage, also after publish help. By default
+// cobra prints a help text and reports success. A parent that is called alone prints its help.
 func refuseUnknown(root *cobra.Command) {
 	root.InitDefaultHelpCmd()
 	for _, c := range root.Commands() {
@@ -43,8 +43,8 @@ func refuseBelow(cmd *cobra.Command) {
 	}
 }
 
-// withList is what args mean: a parent of a command list that is called with a place is that command, as publish keys s3://bucket is publish keys
-// list s3://bucket.
+// withList inserts the command list after a parent that is called with a place: publish keys s3://bucket is
+// publish keys list s3://bucket.
 func withList(root *cobra.Command, args []string) []string {
 	parent, rest, err := root.Find(args)
 	if err != nil || !help.IsParent(parent) || len(rest) == 0 || !strings.Contains(rest[0], "/") {
@@ -66,7 +66,7 @@ func helpOn(root *cobra.Command, name []string) error {
 	return cmd.Help()
 }
 
-// unknownCommand says which command below a parent was meant, or which there are.
+// unknownCommand returns an error that suggests a command below a parent, or lists all of them.
 func unknownCommand(parent *cobra.Command, word string) error {
 	var names []string
 	for _, c := range parent.Commands() {
@@ -84,7 +84,8 @@ func unknownCommand(parent *cobra.Command, word string) error {
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s %s is no command%s", parent.CommandPath(), word, meant))
 }
 
-// nameDestination makes a command, and those below it, say in which destination there is no mirror.
+// nameDestination makes a command, and those below it, name the destination in an error that it holds no
+// mirror.
 func nameDestination(cmd *cobra.Command) {
 	for _, c := range cmd.Commands() {
 		nameDestination(c)

@@ -35,36 +35,37 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// A publishing is what a user may say about a publish. The help texts of its flags are the manual.
+// A publishing holds the settings of a publish. The help texts of its flags are the manual.
 type publishing struct {
 	target       target.Config
 	rules        cli.Rules
 	output       cli.Output
 	upstream     []string
 	catalog      bool
-	route        string // where what may not be redistributed goes; empty: it is refused
+	route        string // destination of packages that may not be redistributed; empty: they are refused
 	dryRun, json bool
 	timeout      time.Duration
 }
 
 const longHelp = `Publish a Spack mirror, or a tree of mirrors, of layout v3 (v3, blobs) or v2
-(build_cache). Mirrors are recognised by what is in them; their paths below SOURCE are
-kept below DESTINATION, and nothing is appended.
+(build_cache). Mirrors are recognised by their content. A mirror keeps its path: SOURCE/PATH
+is published to DESTINATION/PATH.
 
 DESTINATION is s3://bucket[/prefix], file:///directory or the path of a directory.
 
-Nothing is sent unchecked, and the index comes last: readers see a working mirror at all
-times. Any number of publishers may write one mirror. Objects that exist are not sent
-again; an interrupted upload is resumed.
+Everything is checked before it is sent, and the index is written last: readers see a working
+mirror at all times. Any number of publishers may write to one mirror. Objects that exist are
+not sent again; an interrupted upload is resumed.
 
 Each flag may be given as PUBLISH_FLAG_NAME in the environment. Without arguments,
 source, destination and flags are taken from publish.yaml in the current directory. A
-flag wins over the environment, and the environment over the file. A variable PUBLISH_* or
-a key that is no setting is an error.
+flag wins over the environment, and the environment over the file. An unknown variable
+PUBLISH_* or key is an error.
 
 Exit codes: 0 done or nothing to do, 2 usage, 3 credentials, 4 source invalid, 5 upload
 failed, 6 index not replaced, 7 published but invalidation failed, 8 published but
-not visible, 9 published but its page is behind, 124 timeout, 129, 130 and 143 stopped by a signal: see publish help exit-codes.`
+not visible, 9 published but its page is out of date, 124 timeout, 129, 130 and 143 stopped by a
+signal: see publish help exit-codes.`
 
 func rootCommand(env cli.Env) *cobra.Command {
 	var p publishing
@@ -78,7 +79,7 @@ func rootCommand(env cli.Env) *cobra.Command {
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		// Names of commands are completed as well, of which cobra would make that no file is meant.
+		// Names of commands are completed as well. Without this, cobra would complete no files.
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
 		},
@@ -94,14 +95,14 @@ func rootCommand(env cli.Env) *cobra.Command {
 			}
 		}
 		err := errors.Join(once.Check(cmd), given.NoneEmpty(cmd), given.NoStreams(cmd, args), given.Applicable(cmd, args))
-		if cmd.HasParent() && cmd.Name() != "exec" { // the others take all their settings from variables, when they are run
+		if cmd.HasParent() && cmd.Name() != "exec" { // the others read all their settings from variables when they run
 			err = errors.Join(err, cli.ReadShared(cmd, env))
 		}
 		return cli.Usage(err)
 	}
 	p.register(cmd)
 	routeFlag(cmd.Flags(), &p.route)
-	cmd.SetOut(env.Results) // help and completions are our own words
+	cmd.SetOut(env.Results) // help and completions hold no foreign text
 	cmd.SetErr(env.Stderr)
 	cmd.SetFlagErrorFunc(cli.FlagErrors(env, p.mistakes(env)))
 	cmd.Flags().BoolP("version", "V", false, "print the version")
@@ -116,11 +117,12 @@ func rootCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// withoutOutput are commands of which the flags of the others that say how much is shown would mean nothing: those that
-// write a log, and those that print one thing.
+// withoutOutput lists commands without the flags that say how much is shown: those that write a log, and those
+// that print one thing.
 var withoutOutput = []string{"action", "daemon", "indexer", "man", "version"}
 
-// leavesNothing are commands that leave nothing that the next run resumes: those that only read, and those whose result is there whole or not at all.
+// leavesNothing lists commands that leave nothing for the next run to resume: those that only read, and those whose
+// result is complete or missing.
 var leavesNothing = []string{"diff", "doctor", "du", "export", "history", "list", "ls", "sbom", "show", "usage", "verify", "why"}
 
 // resumesNothing makes the errors of these commands say that.
@@ -133,11 +135,11 @@ func resumesNothing(cmd *cobra.Command) {
 	}
 }
 
-// shareOutput adds the flags that say how much is shown to the commands that leave that to their environment.
+// shareOutput adds the flags that say how much is shown to the commands that take this from their environment.
 func shareOutput(cmd *cobra.Command, o *cli.Output) {
 	for _, c := range cmd.Commands() {
 		shareOutput(c, o)
-		if c.HasSubCommands() && c.Flags().Lookup("quiet") == nil { // for cobra, which else takes the word after -q for its value
+		if c.HasSubCommands() && c.Flags().Lookup("quiet") == nil { // for cobra, which otherwise takes the word after -q for its value
 			cli.OutputFlags(c.Flags(), new(cli.Output))
 			for _, name := range []string{"quiet", "verbose"} {
 				c.Flags().Lookup(name).Hidden = true
@@ -166,12 +168,12 @@ func sourceAndDestination(cmd *cobra.Command, args []string) error {
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is no command%s", redact.URL(args[0]), meant))
 	}
 	if i := slices.IndexFunc(args, func(arg string) bool { return arg == "true" || arg == "false" }); i >= 0 {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%q is taken for an argument: a flag that is true or false has its value behind =, as in --publish-keys=%s", args[i], args[i]))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%q is an argument here: the value of a flag that is true or false follows =, as in --publish-keys=%s", args[i], args[i]))
 	}
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("%s, want SOURCE and DESTINATION: see publish --help", english.Plural(len(args), "argument", "")))
 }
 
-// commandNames are the names of the commands below the one that publishes.
+// commandNames returns the names of the commands below the root.
 func commandNames(cmd *cobra.Command) []string {
 	var names []string
 	for _, c := range cmd.Root().Commands() {
@@ -180,7 +182,7 @@ func commandNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// refuseAsUsage gives wrong arguments of a command and of those below it the exit code of wrong usage, also
+// refuseAsUsage gives wrong arguments of a command, and of those below it, the exit code of wrong usage, also
 // where cobra checks the arguments.
 func refuseAsUsage(cmd *cobra.Command) {
 	if check := cmd.Args; check != nil {
@@ -204,21 +206,21 @@ func (p *publishing) register(cmd *cobra.Command) {
 	fs.BoolVar(&p.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	cli.OutputFlags(fs, &p.output)
 	cli.StorageFlags(fs, &p.target)
-	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what becomes of the index: merge what is published into it, rebuild it of all that is there, or none",
+	help.Choice(fs, &p.rules.Index, "index", p.rules.Index, "what to do with the index: merge the published packages into it, rebuild it from all packages of the mirror, or none",
 		string(publish.IndexMerge), string(publish.IndexRebuild), string(publish.IndexNone))
 	cli.ViewFlag(fs, &p.rules)
-	cli.UpstreamFlag(fs, &p.upstream, "do not publish what the mirror at this `URL` offers, and refuse packages that need what neither has; repeatable")
+	cli.UpstreamFlag(fs, &p.upstream, "do not publish packages that the mirror at this `URL` offers, and refuse packages whose dependencies neither mirror has; repeatable")
 	cli.RuleFlags(fs, &p.rules)
 	cli.LicenceFlag(fs, &p.rules)
-	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "publish plain files that match `GLOB` below SOURCE too, each after its .asc and .sha256; repeatable")
-	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish what is good although something else is bad; the exit code is 4 all the same")
-	fs.BoolVar(&p.rules.VerifySource, "verify-source", false, "check the content of packages that the destination holds already, too")
+	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "also publish plain files below SOURCE that match `GLOB`, each after its .asc and .sha256; repeatable")
+	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "publish the good packages even if others are bad; the exit code is still 4")
+	fs.BoolVar(&p.rules.VerifySource, "verify-source", false, "also check the content of packages that the destination holds already")
 	cli.CatalogFlag(fs, &p.catalog)
 	cli.CDNFlags(fs, &p.target.CDN)
 	cli.TimeoutFlag(fs, &p.timeout, "stop after this time, such as 30m; 0: never")
 }
 
-// job is what is to be done, or all that is wrong with it, as errors of package field.
+// job returns the publish to run, or all mistakes in its settings, as errors of package field.
 func (p *publishing) job(env cli.Env, source, destination string, used []cli.Setting) (*task.Publish, error) {
 	p.rules.Signing.ReadSecrets(env.Lookup)
 	p.rules.Signing.AWS = p.target.AWS(env.Target())
@@ -235,7 +237,7 @@ func (p *publishing) job(env cli.Env, source, destination string, used []cli.Set
 	}, nil
 }
 
-// mistakes are those of a command line whose flags do not parse, besides these.
+// mistakes returns a check of the settings for a command line whose flags do not parse.
 func (p *publishing) mistakes(env cli.Env) cli.Check {
 	return func(cmd *cobra.Command, args []string) error {
 		if cmd.HasParent() && cmd.Name() != "exec" {
@@ -250,7 +252,7 @@ func (p *publishing) mistakes(env cli.Env) cli.Check {
 	}
 }
 
-// missingPlaces names those of the two places that are not given, or empty.
+// missingPlaces names the places that are not given, or empty.
 func missingPlaces(source, destination string) string {
 	var missing []string
 	for _, place := range []struct{ name, value string }{{"SOURCE", source}, {"DESTINATION", destination}} {
@@ -261,7 +263,7 @@ func missingPlaces(source, destination string) string {
 	return strings.Join(missing, " and no ")
 }
 
-// read understands a command line, or returns all that is wrong with it, before anything is done.
+// read parses a command line. Its error holds all mistakes; nothing is published.
 func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task.Publish, error) {
 	source, destination, used, err := cli.ReadSettings(cmd, args, env)
 	if missing := missingPlaces(source, destination); err == nil && missing != "" {
@@ -280,7 +282,7 @@ func (p *publishing) read(cmd *cobra.Command, args []string, env cli.Env) (*task
 	}
 	j, jobErr := p.job(env, source, destination, used)
 	err = errors.Join(err, placesErr, jobErr)
-	if _, statErr := os.Stat(source); err != nil && placesErr == nil && !cmd.HasParent() && errors.Is(statErr, fs.ErrNotExist) { // alone it is another exit code
+	if _, statErr := os.Stat(source); err != nil && placesErr == nil && !cmd.HasParent() && errors.Is(statErr, fs.ErrNotExist) { // alone it has another exit code
 		err = errors.Join(err, fmt.Errorf("SOURCE %s is not there", source))
 	}
 	return j, cli.Named(err, used)
@@ -302,7 +304,7 @@ func runPublish(cmd *cobra.Command, args []string, p *publishing, env cli.Env) e
 	return err
 }
 
-// introduce says what is published where, as it was understood.
+// introduce prints SOURCE and DESTINATION as the program understood them.
 func introduce(j *task.Publish) {
 	if screen, ok := j.Observer.(*task.Screen); ok {
 		screen.Introduce(j.Source, j.Destination, "")
@@ -330,8 +332,8 @@ func manCommand() *cobra.Command {
 	}
 }
 
-// writeManuals writes the manual pages of a command and of those below it. They have a version and no date, so that the
-// same source makes the same pages.
+// writeManuals writes the manual pages of a command and of those below it. They show a version and no date, so
+// that the same source makes the same pages.
 func writeManuals(cmd *cobra.Command, dir string) error {
 	if !cmd.IsAvailableCommand() && cmd.HasParent() || cmd.IsAdditionalHelpTopicCommand() {
 		return nil

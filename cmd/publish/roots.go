@@ -1,5 +1,5 @@
 package main
 
-// The public certificate authorities, for where the system has none, as in an image made from
-// scratch. Those that the system has, or that SSL_CERT_FILE names, come first.
+// The public certificate authorities, for systems that have none, such as an image made from scratch. The
+// system's own authorities, or those that SSL_CERT_FILE names, come first.
 import _ "golang.org/x/crypto/x509roots/fallback"

@@ -17,11 +17,11 @@ import (
 
 func routeFlag(fs *pflag.FlagSet, route *string) {
 	help.Group(fs, "Licences", func(fs *pflag.FlagSet) {
-		fs.StringVar(route, "licenses-to", "", "publish what --licenses keeps out, and what needs it, to `DESTINATION` instead of refusing it: a mirror that is not public")
+		fs.StringVar(route, "licenses-to", "", "publish packages that --licenses refuses, and their dependents, to `DESTINATION` instead: a mirror that is not public")
 	})
 }
 
-// checkRoute completes the other destination, and returns what is wrong with the other destination.
+// checkRoute completes the other destination, and returns what is wrong with it.
 func (p *publishing) checkRoute(source, destination string) error {
 	if p.route == "" {
 		return nil
@@ -33,14 +33,15 @@ func (p *publishing) checkRoute(source, destination string) error {
 	p.route = route
 	switch {
 	case p.rules.Licences == "":
-		return field.Wrap("licenses-to", errors.New("nothing says what goes there: give --licenses FILE as well"))
+		return field.Wrap("licenses-to", errors.New("no rules say which packages go there: give --licenses FILE as well"))
 	case p.route == destination:
-		return field.Wrap("licenses-to", errors.New("it is DESTINATION, which gets what may be redistributed"))
+		return field.Wrap("licenses-to", errors.New("it is DESTINATION itself, which gets the packages that may be redistributed"))
 	}
 	return field.Wrap("licenses-to", p.target.ValidateAt(p.route))
 }
 
-// runRouted publishes to the other destination what the first publish has left to it, unless that one failed.
+// runRouted publishes the packages that the first publish routed to the other destination, unless the first
+// failed.
 func (p *publishing) runRouted(ctx context.Context, first *task.Publish, env cli.Env, err error) error {
 	routed := first.Report.With(publish.Routed)
 	if p.route == "" || len(routed) == 0 || err != nil && !(p.rules.KeepGoing && first.Report.Indexed()) {
@@ -48,7 +49,7 @@ func (p *publishing) runRouted(ctx context.Context, first *task.Publish, env cli
 	}
 	second := *first
 	second.Destination, second.Upstream = p.route, nil
-	second.Target.CDN = target.CDNConfig{} // which is that of the first one
+	second.Target.CDN = target.CDNConfig{} // the CDN of the first destination
 	second.Options.Licences, second.Options.Route, second.Options.Upstream = nil, false, nil
 	second.Options.Selection.Include = nil
 	for _, r := range routed {
@@ -65,7 +66,7 @@ func (p *publishing) runRouted(ctx context.Context, first *task.Publish, env cli
 	return errors.Join(err, secondErr)
 }
 
-// print prints a report, and that of what was published to the other destination.
+// print prints a report, and the report of the publish to the other destination.
 func (p *publishing) print(r *task.Report, env cli.Env) error {
 	err := r.Print(env, p.json)
 	if err == nil && r.Routed != nil && !p.json {

@@ -20,16 +20,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-const signHelp = `Sign the packages of a directory where they are, and put the public key beside them: a
+const signHelp = `Sign the packages of a directory in place, and store the public key beside them. SOURCE is a
 Spack mirror, or a tree of mirrors, as for publish. To sign while publishing, give
 publish the same flags instead.
 
-Nothing is signed that publish would refuse: the contents of all packages are checked
-first, and signatures that are there by --trusted-keys, if it is given. Every signature is
+A package that publish would refuse is not signed: the contents of all packages are checked
+first, and existing signatures against --trusted-keys, if given. Every new signature is
 verified with the public key before it is stored. Release files that match --files get a
 detached signature (.asc) and a checksum (.sha256).
 
-In layout v2 a signed document has another name, and the one that was not signed goes.`
+In layout v2 a signed document has another name; the unsigned document is removed.`
 
 func signCommand(env cli.Env) *cobra.Command {
 	var p publishing
@@ -45,15 +45,16 @@ func signCommand(env cli.Env) *cobra.Command {
 	fs.BoolVar(&p.json, "json", false, "print one JSON document, that of a publish into SOURCE (see docs/json-report.md)")
 	cli.OutputFlags(fs, &p.output)
 	signing.Flags(fs, &p.rules.Signing)
-	cli.TrustedKeysFlag(fs, &p.rules.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other")
+	cli.TrustedKeysFlag(fs, &p.rules.TrustedKeys, "`FILE` of armored public keys: refuse signatures by any other key")
 	cli.SelectionFlags(fs, &p.rules.Selection)
-	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "sign plain files that match `GLOB` below SOURCE too; repeatable")
-	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "sign what is good although something else is bad; the exit code is 4 all the same")
+	fs.StringSliceVar(&p.rules.Selection.Files, "files", nil, "also sign plain files below SOURCE that match `GLOB`; repeatable")
+	fs.BoolVar(&p.rules.KeepGoing, "keep-going", false, "sign the good packages even if others are bad; the exit code is still 4")
 	cli.TimeoutFlag(fs, &p.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
 
-// runSign is a publish of SOURCE onto itself: with the same checks in the same order, it replaces only what it has seen.
+// runSign publishes SOURCE onto itself: it makes the same checks in the same order, and replaces only objects
+// that it has read.
 func runSign(cmd *cobra.Command, source string, p *publishing, env cli.Env) error {
 	keepGoing := p.rules.KeepGoing
 	rules := cli.DefaultRules()
@@ -96,7 +97,7 @@ func printSigned(env cli.Env, r *task.Report) error {
 	verb := "signed"
 	switch {
 	case !r.Planned() || r.Result == "failed" && !r.Indexed():
-		return nil // the error says it
+		return nil // the error says so
 	case r.DryRun():
 		verb = "would sign"
 	}

@@ -59,7 +59,7 @@ func TestSecretsOfASigningKey(t *testing.T) {
 		{inEnv, []string{"--sign-key", keyFile}, "want one"},
 		{inEnv, []string{"--sign-passphrase-file", passFile}, "more than once"},
 		{nil, []string{"--sign-passphrase-file", passFile}, "is not given"},
-		{clitest.Variables{signing.PassphraseVariable: passphrase}, nil, "no private key is given, and a passphrase for one is"},
+		{clitest.Variables{signing.PassphraseVariable: passphrase}, nil, "a passphrase is given, but no private key"},
 		{clitest.Variables{signing.KeyVariable: "", signing.PassphraseVariable: passphrase}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
 		{clitest.Variables{signing.KeyVariable: ""}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
 		{clitest.Variables{signing.KeyVariable: " \n"}, nil, "PUBLISH_SIGN_KEY_TEXT is set and empty"},
@@ -76,7 +76,7 @@ func TestSecretsOfASigningKey(t *testing.T) {
 		{nil, []string{"--sign-key", passFile, "--sign-passphrase-file", passFile}, "neither armored"},
 		{nil, []string{"--sign-key", filepath.Join(dir, "none")}, "no such file"},
 		{nil, []string{"--sign-key", public}, "public key"},
-		{nil, []string{"--resign"}, "takes a private key"},
+		{nil, []string{"--resign"}, "needs a private key"},
 		{inEnv, []string{"--resign"}, "takes trusted keys"},
 	} {
 		out := filepath.Join(t.TempDir(), "mirror")

@@ -27,8 +27,8 @@ const viewHelp = `Show and change the views of a mirror of layout v3. A view is 
 mirrors.yaml read it in place of the index of the whole mirror, and see only its packages.
 
 DESTINATION is one mirror, s3://bucket[/prefix] or file:///directory. Packages are selected in Spack's syntax for specs
-(slurm@25: ^openmpi), by /hash, or by the name of a lock file (spack.lock), which stands for its environment. What they
-depend on is in the view as well, as far as the mirror holds it: as if Spack had made the view.
+(slurm@25: ^openmpi), by /hash, or by the name of a lock file (spack.lock), which stands for its environment. As in a view
+made by Spack, their dependencies are in the view as well, as far as the mirror holds them.
 
 Any number of publishers may change one view. A view that is right already is not written.`
 
@@ -39,7 +39,7 @@ func viewCommand(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// A viewing is a change of a view, as a command line says it.
+// A viewing holds the settings of a change of a view.
 type viewing struct {
 	change       views.Change
 	empty        bool
@@ -55,12 +55,12 @@ var viewShort = map[views.Act]string{
 }
 
 var viewLong = map[views.Act]string{
-	views.Set: `Make a view offer the packages that are selected, and what they depend on, and nothing else. A view that is not there
-is made. With --from it becomes what another view is, by one write: so a name such as current moves from one dated view to
-the next.`,
-	views.Add: `Add the packages that are selected, and what they depend on, to a view. A view that is not there is made.`,
-	views.Remove: `Take the packages that are selected out of a view. What they depend on stays; what another package of the view needs
-when it is installed cannot be removed without that. The packages stay in the mirror.`,
+	views.Set: `Make a view offer the selected packages and their dependencies, and nothing else. A missing view is
+created. With --from it gets the content of another view, in one write: so a name such as current moves from one dated view
+to the next.`,
+	views.Add: `Add the selected packages and their dependencies to a view. A missing view is created.`,
+	views.Remove: `Take the selected packages out of a view. Their dependencies stay. A package cannot be removed alone if another
+package of the view needs it for installing. The packages stay in the mirror.`,
 }
 
 func viewChange(env cli.Env, act views.Act) *cobra.Command {
@@ -80,7 +80,7 @@ func viewChange(env cli.Env, act views.Act) *cobra.Command {
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
 	if act == views.Set {
 		cmd.Example += "\n  publish view set s3://bucket/noble/spack current --from 2026-11"
-		fs.StringVar(&v.change.From, "from", "", "make the view what the view `NAME` is now")
+		fs.StringVar(&v.change.From, "from", "", "give the view the content of the view `NAME`")
 		fs.BoolVar(&v.empty, "empty", false, "make the view offer nothing")
 	}
 	cli.StorageFlags(fs, &v.target)
@@ -89,7 +89,7 @@ func viewChange(env cli.Env, act views.Act) *cobra.Command {
 	return cmd
 }
 
-// read understands the arguments after DESTINATION.
+// read parses the arguments after DESTINATION.
 func (v *viewing) read(name string, packages []string) (err error) {
 	v.change.View = name
 	v.change.Want, err = wantedOf(packages)
@@ -139,7 +139,7 @@ func (v *viewing) run(cmd *cobra.Command, args []string, env cli.Env) error {
 	return cli.Stopped(ctx, err)
 }
 
-// viewFailure gives an error about what was asked for the exit code of wrong usage.
+// viewFailure gives an error caused by the request the exit code of wrong usage.
 func viewFailure(err error) error {
 	for _, asked := range []error{views.ErrNothing, views.ErrLacking, views.ErrNeeded, views.ErrLayout, views.ErrNoView} {
 		if !errors.Is(err, asked) {
@@ -153,7 +153,7 @@ func viewFailure(err error) error {
 	return err
 }
 
-// carryOut returns a report once the plan is known.
+// carryOut plans the change and applies it, unless it is a dry run. The report is nil only if nothing was written.
 func (v *viewing) carryOut(ctx context.Context, d *target.Destination, cdn *target.CDN) (*viewReport, error) {
 	s := d.Mirror("")
 	plan, err := views.NewPlan(ctx, s, v.change)
@@ -185,7 +185,7 @@ func (v *viewing) carryOut(ctx context.Context, d *target.Destination, cdn *targ
 	return r, err
 }
 
-// A viewReport is what came of a change of a view.
+// A viewReport is the result of a change of a view.
 type viewReport struct {
 	Version    int                  `json:"version"`
 	View       string               `json:"view"`

@@ -437,7 +437,7 @@ func TestWhatKeepsItFromStarting(t *testing.T) {
 		break_     func(h *host)
 	}{
 		{"a long socket", "a socket can have 107", func(h *host) { h.socket = "/tmp/" + strings.Repeat("x", 300) }},
-		{"a socket that is a file", "something else of that name", func(h *host) { h.socket = h.source; h.socket += "/file"; os.WriteFile(h.socket, nil, 0o600) }},
+		{"a socket that is a file", "another kind of file has that name", func(h *host) { h.socket = h.source; h.socket += "/file"; os.WriteFile(h.socket, nil, 0o600) }},
 		{"another daemon on the socket", "another daemon answers", func(h *host) {
 			other := newHost(h.t, h.destination, h.env)
 			other.start()

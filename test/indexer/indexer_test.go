@@ -462,7 +462,7 @@ func TestIndexerRefuses(t *testing.T) {
 		{[]string{"--queue", machine.url + "/" + account + "/none", "s3://refusing"}, "no such queue"},
 		{[]string{"--queue", "indexer", "s3://refusing"}, "want its URL"},
 		{[]string{"s3://refusing"}, "--queue"},
-		{[]string{"--queue", b.queue, "file:///tmp"}, "only S3 tells a queue"},
+		{[]string{"--queue", b.queue, "file:///tmp"}, "only S3 sends events to a queue"},
 		{[]string{"--queue", b.queue, "--takeover", "1s", "s3://refusing"}, "--takeover"},
 		{[]string{"--queue", b.queue, "--settle", "0s", "s3://refusing"}, "--settle"},
 		{[]string{"--queue", b.queue, "--listen", "0.0.0.0:9464", "s3://refusing"}, "--listen 0.0.0.0:9464: 0.0.0.0 is not a loopback address"},

@@ -21,21 +21,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// Run runs the step. Its error has been reported, and has the exit code. check refuses a command that cannot be.
+// Run runs the step. It has reported its error, which has the exit code. check returns an error for an invalid
+// command.
 func Run(ctx context.Context, env cli.Env, commands, check Commands) error {
-	signal.Ignore(syscall.SIGPIPE) // a log that nobody reads is no reason to stop
+	signal.Ignore(syscall.SIGPIPE) // a closed log is no reason to stop
 	a := newAction(env)
 	a.commands, a.check = commands, check
 	return a.run(ctx)
 }
 
-// An action is one step of a workflow: its inputs, the job, and the report of what happened.
+// An action is one step of a workflow: its inputs, the job, and the report.
 type action struct {
 	env    cli.Env
 	runner *workflow.Runner
 	in     *inputs
 	log    *steplog.Log
-	report *task.Report // the job's until it has ended, or was abandoned
+	report *task.Report // owned by the job until the job has ended or was abandoned
 	exit   func(int)
 
 	commands Commands
@@ -44,16 +45,15 @@ type action struct {
 }
 
 func newAction(env cli.Env) *action {
-	r := workflow.New(env.Raw.Stdout, env.Getenv) // which writes commands to it, and escapes the rest
+	r := workflow.New(env.Raw.Stdout, env.Getenv) // the runner escapes the rest of the output
 	return &action{env: env, runner: r, in: &inputs{summary: true}, log: steplog.New(r), report: task.NewReport(env, "", "", false, nil), exit: os.Exit}
 }
 
-// stopWithin is how long a job may take to end after it was cancelled. GitHub kills the process 10 s after it has cancelled
-// the workflow, and outputs and summary are still to be written.
+// stopWithin is how long a job may take to end after it was cancelled. GitHub kills the process 10 s after it
+// has cancelled the workflow, and outputs and summary must be written before.
 const stopWithin = 4 * time.Second
 
-// exitWithin is when we end in any case. If the client of Docker has been killed, nobody else
-// would end us.
+// exitWithin is when the process exits in any case: nothing else ends it if the Docker client has been killed.
 const exitWithin = 5500 * time.Millisecond
 
 // run returns an error that has been reported, with its exit code.
@@ -96,7 +96,7 @@ func (a *action) perform(ctx context.Context) error {
 		a.log.Warn("unknown input", unknown)
 	}
 	for _, advice := range in.deprecated {
-		a.runner.Say("%s", advice) // as a warning the runner says so itself, from action.yml
+		a.runner.Say("%s", advice) // the runner prints the warning itself, from action.yml
 	}
 	for _, s := range in.settings {
 		a.runner.Say("%s = %s (%s)", s.Name, s.Value, s.From)
@@ -125,8 +125,8 @@ func (a *action) perform(ctx context.Context) error {
 	return a.inTime(ctx, func(ctx context.Context) error { return a.publish(ctx, report) })
 }
 
-// publish gets credentials and does the job. It may go on when nobody waits for it any more,
-// so nothing that it changes may be looked at before it has returned.
+// publish gets credentials and does the job. It may still run after inTime has returned, so its data must not
+// be read before it has returned.
 func (a *action) publish(ctx context.Context, r *task.Report) error {
 	in := a.in
 	log := a.log.Logger()
@@ -143,12 +143,12 @@ func (a *action) publish(ctx context.Context, r *task.Report) error {
 	return j.Run(ctx)
 }
 
-// An abandoned job is one that did not end when it was stopped.
+// An abandoned job did not end when it was stopped.
 type abandoned struct{ error }
 
 func (e abandoned) Unwrap() error { return e.error }
 
-// inTime runs a job that ends soon after ctx does, or is left alone.
+// inTime runs a job that must end soon after ctx, and abandons it otherwise.
 func (a *action) inTime(ctx context.Context, do func(context.Context) error) error {
 	ended := make(chan error, 1)
 	go func() { ended <- defect.Caught(func() error { return do(ctx) }) }()
@@ -161,14 +161,13 @@ func (a *action) inTime(ctx context.Context, do func(context.Context) error) err
 	case err := <-ended:
 		return cli.Stopped(ctx, err)
 	case <-time.After(stopWithin):
-		// The report is still the job's. What is known is in the log.
+		// The job still owns the report. The log has the known facts.
 		a.report = task.NewReport(a.env, a.in.path, a.in.destination, a.in.dryRun, a.in.settings)
 		return abandoned{context.Cause(ctx)}
 	}
 }
 
-// conclude shows the result. It never fails, whatever happened before: at worst it shows
-// less.
+// conclude shows the result. It never fails: at worst it shows less.
 func (a *action) conclude(err error) error {
 	err, forgiven := a.forgive(err)
 	code := cli.ExitCode(err)
@@ -182,7 +181,7 @@ func (a *action) conclude(err error) error {
 	return cli.Fail(code, cli.ErrReported)
 }
 
-// writeResults writes outputs, summary, report and annotations, in the order of what others rely on.
+// writeResults writes outputs, summary, report and annotations, those that later steps need first.
 func (a *action) writeResults(err, forgiven error) {
 	if len(a.in.command) > 0 {
 		a.concludeCommand(err)
@@ -205,7 +204,7 @@ func (a *action) writeResults(err, forgiven error) {
 	a.writeReport()
 	a.log.Annotate()
 	if err != nil {
-		if strings.Contains(o.message(), "\n") { // of which the annotation may show less
+		if strings.Contains(o.message(), "\n") { // the annotation may show less
 			a.runner.Say("%s", o.message())
 		}
 		a.runner.Error(o.title(), o.message())
@@ -216,7 +215,7 @@ func (a *action) writeResults(err, forgiven error) {
 	a.runner.Say("%s", o.sentence())
 }
 
-// forgive lets pass what the inputs say is no failure.
+// forgive returns no failure for an error that the inputs allow.
 func (a *action) forgive(err error) (failure, forgiven error) {
 	switch {
 	case errors.Is(err, source.ErrNothing) && a.in.ifNone == "warn":
@@ -244,11 +243,11 @@ func (a *action) writeReport() {
 	a.writeFile(b.String())
 }
 
-// writeFile writes the file that report-file names.
+// writeFile writes the report-file.
 func (a *action) writeFile(text string) {
 	f, err := a.runner.File(a.in.reportFile)
 	if err != nil {
-		return // said with all that is wrong with the inputs
+		return // reported with all mistakes in the inputs
 	}
 	err = f.Write([]byte(a.runner.Redact(text)))
 	if err != nil {

@@ -19,28 +19,28 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Commands runs another command of the program than that of the action: env.Args.
+// Commands runs the command of the program in env.Args, which is not the action.
 type Commands func(ctx context.Context, env cli.Env) error
 
-// A command is what a step runs in place of publishing.
+// A command is run by a step instead of publishing.
 type command struct {
 	args []string
-	out  workflow.Tail // of what it has written to standard output
+	out  workflow.Tail // the end of its standard output
 	all  bytes.Buffer
 	took time.Duration
 }
 
-// ofCommands are the inputs that a command obeys. Everything else is part of its own words.
+// ofCommands lists the inputs that a command obeys. All other settings are flags and arguments of the command.
 var ofCommands = []string{
 	"command", "role-to-assume", "credentials", "region", "audience", "role-session-name", "role-duration-seconds", "session-policy",
 	"allowed-account-ids", "mask-aws-account-id", "auth-max-attempts", "summary", "report-file", "timeout", "ca-bundle",
 }
 
-// noStep are the commands that are no step: they run for ever, or run what is not ours.
+// noStep lists the commands that cannot be a step: they run for ever, or run other programs.
 var noStep = []string{"action", "daemon", "exec", "indexer"}
 
-// words is a command as a shell splits it: quotes hold words together, and nothing else has a meaning. Without quotes, words are
-// between spaces or on lines of their own.
+// words splits a command like a shell: quotes hold words together, and nothing else has a meaning. Words
+// without quotes are separated by spaces or line breaks.
 func words(to *[]string) value {
 	return func(s string) error {
 		var all []string
@@ -84,7 +84,7 @@ func words(to *[]string) value {
 	}
 }
 
-// completeCommand settles what a command needs in place of SOURCE and DESTINATION.
+// completeCommand sets the inputs that a command needs in place of SOURCE and DESTINATION.
 func (in *inputs) completeCommand(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	for _, s := range in.settings {
 		if s.From == "input" && !slices.Contains(ofCommands, s.Name) {
@@ -101,7 +101,7 @@ func (in *inputs) completeCommand(env cli.Env, r *workflow.Runner, wrong *refusa
 		wrong.refuse("ca-bundle", err)
 	}
 	if in.sessionPolicy == "auto" {
-		in.sessionPolicy = "none" // it is not known what the command does
+		in.sessionPolicy = "none" // the needs of the command are unknown
 	}
 	in.completeRole(env, r, wrong)
 }
@@ -132,7 +132,7 @@ func (a *action) command(ctx context.Context) error {
 	return err
 }
 
-// concludeCommand shows what became of a command.
+// concludeCommand shows the result of a command.
 func (a *action) concludeCommand(err error) {
 	name := "publish"
 	if len(a.in.command) > 0 {
@@ -152,7 +152,7 @@ func (a *action) concludeCommand(err error) {
 	a.runner.Output("failure-class", cli.ClassOf(cli.ExitCode(err)))
 	out := ""
 	var lost abandoned
-	if !errors.As(err, &lost) && a.ran != nil { // else it is still the command's
+	if !errors.As(err, &lost) && a.ran != nil { // otherwise the command still owns it
 		c := a.ran
 		a.runner.Output("duration-seconds", strconv.Itoa(int(c.took.Seconds())))
 		out = c.out.String()
@@ -174,7 +174,7 @@ func (a *action) concludeCommand(err error) {
 	if err != nil {
 		message := err.Error()
 		words := a.outcome(err, nil).words()
-		if a.ran != nil { // which has flags and arguments of its own
+		if a.ran != nil { // it has its own flags and arguments
 			credentials := words.NoCredentials
 			words = cli.CommandLine
 			words.NoCredentials = credentials
@@ -182,7 +182,7 @@ func (a *action) concludeCommand(err error) {
 		for _, h := range cli.HintsIn(err, words) {
 			message += "\nhint: " + h
 		}
-		if errors.Is(err, cli.ErrReported) { // the command has said it
+		if errors.Is(err, cli.ErrReported) { // the command has printed it
 			message = said
 		}
 		if strings.Contains(message, "\n") {

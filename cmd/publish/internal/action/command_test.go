@@ -53,7 +53,7 @@ func TestACommandOfAStep(t *testing.T) {
 		{"failed", map[string]string{"command": "verify s3://bucket/x"}, cli.Fail(cli.ExitVerification, errors.New("no package")), "failed", cli.ExitVerification, []string{"publish verify failed with exit code 8", "no package"}},
 		{"an input that is not for it", map[string]string{"command": "verify s3://bucket/x", "destination": "s3://bucket/x"}, nil, "failed", cli.ExitUsage, []string{"input destination: a command takes no such input"}},
 		{"a misspelt one", map[string]string{"command": "verfy s3://bucket/x"}, nil, "failed", cli.ExitUsage, []string{"verfy is no command, did you mean verify?"}},
-		{"without credentials", map[string]string{"command": "verify s3://bucket/x"}, mirror.ErrCredentials, "failed", cli.ExitCredentials, []string{"hint: credentials: env takes those that earlier steps or the machine provide"}},
+		{"without credentials", map[string]string{"command": "verify s3://bucket/x"}, mirror.ErrCredentials, "failed", cli.ExitCredentials, []string{"hint: credentials: env uses the credentials of earlier steps or of the machine"}},
 		{"no command of a step", map[string]string{"command": "daemon"}, nil, "failed", cli.ExitUsage, []string{"daemon is no command for a step"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -17,7 +17,7 @@ type permission struct {
 	Condition map[string]map[string]string `json:",omitempty"`
 }
 
-// lacking is what to add to the role's policy for what was denied; nil if AWS does not
+// lacking returns the permission to add to the policy of the role for a denied request; nil if IAM does not
 // decide about it.
 func (o *outcome) lacking(e *mirror.DeniedError) *permission {
 	partition, account := "aws", ""
@@ -52,7 +52,7 @@ func (p *permission) json() string {
 	return string(text)
 }
 
-// deniedHint says whose policy it is, as far as AWS tells.
+// deniedHint says which policy to change, as far as AWS says so.
 func (o *outcome) deniedHint(e *mirror.DeniedError) string {
 	who := "the credentials in use"
 	if o.in.role.ARN != "" && o.in.credentials == oidcCredentials {
@@ -60,11 +60,11 @@ func (o *outcome) deniedHint(e *mirror.DeniedError) string {
 	}
 	switch says := func(s string) bool { return strings.Contains(e.Detail, s) }; {
 	case says("no session policy allows"):
-		return fmt.Sprintf("the session policy does not allow %s. With session-policy: auto, %s may lack it all the same; if not, set session-policy: none", e.Action, who)
+		return fmt.Sprintf("the session policy does not allow %s. With session-policy: auto, %s may lack it, too; if not, set session-policy: none", e.Action, who)
 	case says("explicit deny in a resource-based policy"):
-		return fmt.Sprintf("the policy of the bucket denies %s, whatever %s may: correct that one", e.Action, who)
+		return fmt.Sprintf("the policy of the bucket denies %s, whatever %s may do: correct the policy of the bucket", e.Action, who)
 	case says("explicit deny"):
-		return fmt.Sprintf("a policy denies %s to %s: no other that allows it helps", e.Action, who)
+		return fmt.Sprintf("a policy denies %s to %s: another policy that allows it does not help", e.Action, who)
 	case says("kms:"):
 		return fmt.Sprintf("allow kms:GenerateDataKey and kms:Decrypt on the bucket's key for %s, in its policy and in that of the key", who)
 	}

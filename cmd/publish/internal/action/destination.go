@@ -11,8 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/redact"
 )
 
-// tokens are what a destination may leave to layout-vars, so that one value serves all
-// jobs of a matrix.
+// tokens are the placeholders of a destination whose values are in layout-vars, so that one destination serves
+// all jobs of a matrix.
 var tokens = []string{"toolchain", "slurm", "compiler", "arch"}
 
 var (
@@ -20,8 +20,7 @@ var (
 	tokenValue = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~@-]*$`)
 )
 
-// fill puts the values of vars into the tokens of a destination. Nothing else is added to
-// it or taken away.
+// fill replaces the tokens of a destination by the values of vars. The rest stays.
 func fill(destination string, vars []string) (string, error) {
 	values := make(map[string]string)
 	for _, v := range vars {
@@ -48,7 +47,7 @@ func fill(destination string, vars []string) (string, error) {
 	return filled, nil
 }
 
-// checkVars finds what can be no value of a token. A value is one part of a path.
+// checkVars finds invalid values of tokens. A value is one part of a path.
 func checkVars(vars []string) error {
 	var wrong []error
 	seen := make(map[string]bool)
@@ -62,7 +61,7 @@ func checkVars(vars []string) error {
 			wrong = append(wrong, fmt.Errorf("%q: there is no token {%s}%s", v, name, nearest.DidYouMean(name, tokens)))
 		case seen[name]:
 			wrong = append(wrong, fmt.Errorf("%q: {%s} has a value already", v, name))
-		case value != "" && !tokenValue.MatchString(value): // one that is missing is missed where it is used
+		case value != "" && !tokenValue.MatchString(value): // a missing value is an error only where it is used
 			wrong = append(wrong, fmt.Errorf("%q: a value has letters, digits and . _ + ~ @ -", v))
 		}
 		seen[name] = true

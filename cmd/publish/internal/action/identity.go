@@ -17,8 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// identify gets credentials before anything is read or written, so that a role that
-// cannot be assumed fails the step at once. They stay within this process.
+// identify gets credentials before anything is read or written, so that a role that cannot be assumed fails the
+// step at once. The credentials stay within this process.
 func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	in := a.in
 	o := session.Options{Region: in.target.S3.Region, Concurrency: in.target.S3.Concurrency, Roots: in.roots}
@@ -44,16 +44,17 @@ func (a *action) identify(ctx context.Context, log *slog.Logger) error {
 	if o.Role == nil {
 		a.runner.Say("credentials of the environment (%s)", is.Source)
 		if is.SessionToken != "" && a.env.Getenv("AWS_SESSION_TOKEN") != "" {
-			a.log.Warn("credentials that end", "those in AWS_SESSION_TOKEN cannot be renewed: when they end, an upload that is still going on fails. With role-to-assume they are")
+			a.log.Warn("credentials that end", "the credentials in AWS_SESSION_TOKEN cannot be renewed: an upload that is running when they end fails. Credentials of role-to-assume are renewed")
 		}
 		return nil
 	}
 	a.log.Acts(in.role.Name())
-	a.runner.Say("role %s in account %s, until %s; renewed for as long as it takes", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
+	a.runner.Say("role %s in account %s, until %s; renewed while the step runs", in.role.Name(), is.AccountID, is.Expires.UTC().Format("15:04:05 MST"))
 	return nil
 }
 
-// credentialsError is what the SDK says where it found nothing: all the places where it looked.
+// credentialsError shortens the error of the SDK about missing credentials, which lists all the places it
+// checked.
 func credentialsError(err error, ours bool) error {
 	if ours {
 		return err
@@ -61,7 +62,7 @@ func credentialsError(err error, ours bool) error {
 	return fmt.Errorf("no credentials in the environment: %w", err)
 }
 
-// introduced says who the first token says that we are: what a trust policy is about.
+// introduced reports the identity in the first token, which a trust policy refers to.
 type introduced struct {
 	*session.GitHub // with its Skew
 	runner          *workflow.Runner
@@ -81,7 +82,7 @@ func (i *introduced) Token(ctx context.Context, audience string) (string, error)
 	return token, err
 }
 
-// subject is who a token is about; empty if it does not say.
+// subject returns the subject of a token; empty if it has none.
 func subject(token string) string {
 	parts := strings.Split(token, ".")
 	if len(parts) != 3 {

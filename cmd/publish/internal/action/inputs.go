@@ -34,26 +34,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
-// inputs are what a workflow gives the action.
+// inputs are the inputs of the action in a workflow.
 type inputs struct {
 	target  target.Config
 	rules   cli.Rules
 	dryRun  bool
 	timeout time.Duration
 
-	command           []string // another command than publish; empty: none
+	command           []string // command to run instead of publishing; empty: none
 	path, destination string
 	source            string // the directory that path names
-	missing           error  // why there is none
+	missing           error  // why the directory is missing
 	layout            string
 	vars              []string
 	upstream          []string
 	trustedKeys       string
-	licences          string // rules, or the path of a file of them
+	licences          string // rules, or the path of a file with rules
 	signing           signing.Config
 	signingKMS        kms.Name    // the key that signs, if it is in a KMS
-	aws               *aws.Config // with the credentials of the step; nil until there are some
-	ifNone            string      // what becomes of a source without packages
+	aws               *aws.Config // with the credentials of the step; nil until they are known
+	ifNone            string      // what to do about a source without packages
 
 	credentials   string
 	role          session.Role
@@ -63,7 +63,7 @@ type inputs struct {
 	summary        bool
 	maxSpecs       int
 	reportFile     string
-	onInvalidation string // what becomes of an invalidation that fails
+	onInvalidation string // what to do about a failed invalidation
 
 	invalidationPaths  []string
 	invalidateListings bool
@@ -75,13 +75,13 @@ type inputs struct {
 	options  publish.Options
 	settings []cli.Setting
 
-	deprecated []string // what to say of former names that were used
+	deprecated []string // messages about used former names
 }
 
-// An input is one of action.yml, which says the same default and explains it.
+// An input is one input of action.yml, which has the same default and explains it.
 type input struct {
 	name string
-	// def is what an input means that is not given or empty.
+	// def is the value of an input that is not given or empty.
 	def   string
 	value func(in *inputs) value
 }
@@ -179,10 +179,10 @@ var urls = []string{"path", "destination", "upstream", "public-url", "endpoint-u
 // secretInputs are those that hold secrets. GitHub masks them if they come from its secrets.
 var secretInputs = []string{"sign-key", "sign-passphrase"}
 
-// Inputs that any action may be given, whatever its action.yml says.
+// Inputs that every action has, whatever its action.yml says.
 var everybodysInputs = []string{"entrypoint", "args"}
 
-// Inputs are the names of all inputs, in the order of action.yml.
+// Inputs returns the names of all inputs, in the order of action.yml.
 func Inputs() []string { return inputNames() }
 
 func inputNames() []string {
@@ -193,7 +193,8 @@ func inputNames() []string {
 	return names
 }
 
-// inputOf returns the input that sets a setting: the one of the same name, but for a passphrase, which is no file here.
+// inputOf returns the input of a setting: the one of the same name, except that the passphrase is not in a file
+// here.
 func inputOf(setting string) string {
 	if setting == "sign-passphrase-file" {
 		return "sign-passphrase"
@@ -210,7 +211,7 @@ type inputError struct {
 func (e *inputError) Error() string { return fmt.Sprintf("input %s: %v", e.name, e.err) }
 func (e *inputError) Unwrap() error { return e.err }
 
-// refusals are all that is wrong with the inputs.
+// refusals are all mistakes in the inputs.
 type refusals []error
 
 func (all *refusals) refuse(name string, err error) {
@@ -219,7 +220,7 @@ func (all *refusals) refuse(name string, err error) {
 	}
 }
 
-// about reports whether an input is refused already.
+// about reports whether an input has been refused already.
 func (all refusals) about(name string) bool {
 	return slices.ContainsFunc(all, func(err error) bool {
 		var of *inputError
@@ -227,10 +228,10 @@ func (all refusals) about(name string) bool {
 	})
 }
 
-// inputVariable is how GitHub hands an input to a container. Hyphens stay.
+// inputVariable returns the variable in which GitHub passes an input to a container. Hyphens stay.
 func inputVariable(name string) string { return "INPUT_" + strings.ToUpper(name) }
 
-// readInputs reads all inputs, and reports all that is wrong with them at once.
+// readInputs reads all inputs. Its error holds all mistakes in them.
 func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	in := &inputs{summary: true}
 	var wrong refusals
@@ -241,11 +242,11 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 			in.deprecated = append(in.deprecated, old.Advice())
 		}
 		if slices.Contains(secretInputs, d.name) {
-			if !(kms.Named(given) || gpg.Named(given)) { // which are names
+			if !(kms.Named(given) || gpg.Named(given)) { // these are names
 				r.Mask(given)
 			}
 		}
-		if d.name != "sign-passphrase" { // of which every character counts
+		if d.name != "sign-passphrase" { // every character of it counts
 			given = strings.TrimSpace(given)
 		}
 		from := "input"
@@ -270,7 +271,7 @@ func readInputs(env cli.Env, r *workflow.Runner) (*inputs, error) {
 	return in, errors.Join(wrong...)
 }
 
-// shown is an input as a log and a report have it: on one line.
+// shown returns an input for a log or a report: on one line.
 func shown(name, given string) string {
 	if name == "trusted-keys" || name == "sign-public-key" || slices.Contains(secretInputs, name) {
 		return "set"
@@ -278,7 +279,7 @@ func shown(name, given string) string {
 	return strings.Join(strings.Fields(given), " ")
 }
 
-// complete settles what depends on more than one input, or on where we are.
+// complete sets what depends on more than one input, or on the surroundings.
 func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	var missing error
 	in.source, missing = r.Directory(in.path)
@@ -316,7 +317,7 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	}
 	in.options, err = in.rules.Options()
 	for _, one := range field.Each(errors.Join(err, in.target.ValidateAt(in.destination))) {
-		if !wrong.about(field.Name(one)) { // what does not parse, and patterns, are refused already
+		if !wrong.about(field.Name(one)) { // values that do not parse, and patterns, are refused already
 			wrong.refuse(field.Name(one), one)
 		}
 	}
@@ -329,16 +330,16 @@ func (in *inputs) complete(env cli.Env, r *workflow.Runner, wrong *refusals) {
 	in.completeSigning(r, wrong)
 	in.completeRole(env, r, wrong)
 	if len(*wrong) == 0 {
-		in.missing = missing // which is another exit code
+		in.missing = missing // with another exit code
 	} else if !wrong.about("path") {
 		wrong.refuse("path", missing)
 	}
 }
 
-// maxKeyPath is longer than paths are, and shorter than any key.
+// maxKeyPath is longer than any usual path, and shorter than any key.
 const maxKeyPath = 200
 
-// completeSigning reads the private key: itself, or the file that holds it. Nothing keeps the secrets.
+// completeSigning reads the private key: the input itself, or the file that it names. The secrets are not kept.
 func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	s := in.signing
 	in.signing = signing.Config{}
@@ -357,7 +358,7 @@ func (in *inputs) completeSigning(r *workflow.Runner, wrong *refusals) {
 	case s.KeyText != "" && len(s.KeyText) < maxKeyPath && oneLine(s.KeyText) == nil:
 		content, err := r.Read(s.KeyText)
 		if err != nil {
-			wrong.refuse("sign-key", errors.New("it is neither a private key nor the path of a file of one: set it to a secret that holds what gpg --armor --export-secret-keys writes"))
+			wrong.refuse("sign-key", errors.New("it is neither a private key nor the path of a file with one: set it to a secret with the output of gpg --armor --export-secret-keys"))
 			return
 		}
 		r.Mask(string(content))
@@ -403,13 +404,13 @@ func (in *inputs) completeRole(env cli.Env, r *workflow.Runner, wrong *refusals)
 	}
 }
 
-// sessionName is what CloudTrail calls us: it leads to the run.
+// sessionName is the name of the session in CloudTrail: it leads to the run.
 func sessionName(env cli.Env) string {
 	return target.SessionName("slurm-factory-publish", env.Getenv("GITHUB_RUN_ID"), env.Getenv("GITHUB_RUN_ATTEMPT"))
 }
 
-// unknownInputs are those given that the action has not: a misspelt input is otherwise
-// one that is not there.
+// unknownInputs returns an error for each given input that the action does not have: a misspelt input would be
+// ignored.
 func unknownInputs(environ []string) []string {
 	var unknown []string
 	for _, e := range environ {
@@ -425,10 +426,10 @@ func unknownInputs(environ []string) []string {
 	return unknown
 }
 
-// listings is what pages that list the bucket through CloudFront ask for.
+// listings is the request of pages that list the bucket through CloudFront.
 const listings = "/?list-type=2*"
 
-// invalidate is what is to be invalidated beside what has changed.
+// invalidate returns the paths to invalidate besides those of changed objects.
 func (in *inputs) invalidate(wrong *refusals) []string {
 	var extra []string
 	for _, p := range in.invalidationPaths {

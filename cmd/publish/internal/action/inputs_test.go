@@ -239,7 +239,7 @@ func TestMistakesOfPlaces(t *testing.T) {
 		{"mirror/v3", "s3://cache", []string{`input path: "mirror/v3" is the inside of a mirror: give its parent, "DIR/mirror"`}},
 		{"s3://cache", "mirror", []string{`input path: "s3://cache" is no directory: are path and destination swapped?`, `input destination: destination mirror: want s3://bucket or s3://bucket/prefix`}},
 		{"mirror", "s3:/cache/noble", []string{`input destination: destination s3:/cache/noble: did you mean s3://cache/noble?`}},
-		{"mirrors", "gs://cache", []string{`input destination: destination gs://cache: want s3://bucket or s3://bucket/prefix`, `input path: "mirrors" is not there. An action in a container sees of its machine only github.workspace ("keys.asc" "licenses.yaml" "mirror/")`}},
+		{"mirrors", "gs://cache", []string{`input destination: destination gs://cache: want s3://bucket or s3://bucket/prefix`, `input path: "mirrors" is not there. Of its host, an action in a container sees only github.workspace ("keys.asc" "licenses.yaml" "mirror/")`}},
 		{"mirrors", "s3://cache", nil}, // which alone is a mistake of the source
 	} {
 		env, r := given(t, map[string]string{"path": row.path, "destination": row.destination})
@@ -329,7 +329,7 @@ func TestFormerNamesOfInputs(t *testing.T) {
 		t.Errorf("-want +got:\n%s", diff)
 	}
 	_, err = readInputs(given(t, map[string]string{"aws-region": "eu-central-1", "region": "eu-west-1"}))
-	if err == nil || !strings.HasPrefix(err.Error(), "input region: aws-region, its former name, is given as well: want one\n") {
+	if err == nil || !strings.HasPrefix(err.Error(), "input region: aws-region, its former name, is given, too: want one\n") {
 		t.Errorf("both: %v", err)
 	}
 }

@@ -26,15 +26,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// An outcome is everything that there is to tell of a run.
+// An outcome is the result of a run, with all that outputs and summary show.
 type outcome struct {
 	steplog.State
 	report *task.Report
 	in     *inputs
 	err    error
-	let    error  // one that the inputs let pass
-	signed string // how many packages are
-	lost   bool   // the job was abandoned: what it has done since is not known
+	let    error  // an error that the inputs allow
+	signed string // how many packages are signed
+	lost   bool   // the job was abandoned: its later changes are unknown
 
 	found, published, skipped, overwritten int // packages
 }
@@ -45,7 +45,7 @@ func (a *action) outcome(err, let error) *outcome {
 	for _, m := range a.report.Mirrors {
 		o.found += len(m.Packages)
 		o.skipped += m.Counts[string(publish.Unchanged)] + m.Counts[string(publish.Repaired)] + m.Counts[string(publish.Skipped)]
-		// What is published can be found: an index that was to change has changed.
+		// Published packages are visible: an index that had to change has changed.
 		if !m.Index.Changes && a.report.Result != "failed" && a.report.Result != "cancelled" || m.Index.Written {
 			o.published += m.Counts[string(publish.New)] + m.Counts[string(publish.Replaced)]
 			o.overwritten += m.Counts[string(publish.Replaced)]
@@ -61,7 +61,7 @@ func (o *outcome) class() string { return cli.ClassOf(cli.ExitCode(o.err)) }
 
 func count(n int, what string) string { return english.Plural(n, what, "") }
 
-// title is that of the annotation.
+// title is the title of the annotation.
 func (o *outcome) title() string {
 	if c := o.class(); c != "" {
 		return "publish failed: " + c
@@ -69,7 +69,7 @@ func (o *outcome) title() string {
 	return "publish " + o.report.Result
 }
 
-// wrong is what went wrong, whether it counts or not.
+// wrong returns the error, whether the inputs allow it or not.
 func (o *outcome) wrong() error {
 	if o.err != nil {
 		return o.err
@@ -77,7 +77,7 @@ func (o *outcome) wrong() error {
 	return o.let
 }
 
-// message is what went wrong, and what to do.
+// message says what went wrong, and what to do.
 func (o *outcome) message() string {
 	text := o.wrong().Error()
 	for _, h := range o.hints() {
@@ -86,12 +86,12 @@ func (o *outcome) message() string {
 	return text
 }
 
-// words are those of a workflow.
+// words are the terms of a workflow.
 func (o *outcome) words() cli.Words {
 	w := cli.Words{
 		Setting: inputOf, Source: "path", Destination: "destination",
 		Help:          "what each input takes: " + docs + "action.md#inputs",
-		NoCredentials: "credentials: env takes those that earlier steps or the machine provide: set role-to-assume instead, or provide some. What is complete stays, the next run goes on from there",
+		NoCredentials: "credentials: env uses the credentials of earlier steps or of the machine: set role-to-assume instead, or provide some. What is complete stays, the next run continues from there",
 		Unresolved:    "run the job again when fewer publishers are at work, or once with index: rebuild",
 		Denied: func(err *mirror.DeniedError) string {
 			if o.lacking(err) == nil {
@@ -101,15 +101,15 @@ func (o *outcome) words() cli.Words {
 		},
 	}
 	if o.in.credentials == oidcCredentials {
-		w.NoCredentials = "AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run goes on from there"
+		w.NoCredentials = "AWS does not accept the role's credentials any more: was the role changed, or its sessions revoked? What is complete stays, the next run continues from there"
 	}
 	return w
 }
 
-// hints are what to do about it, in the words of a workflow.
+// hints returns what to do about the error, in the words of a workflow.
 func (o *outcome) hints() []string { return cli.HintsIn(o.wrong(), o.words()) }
 
-// where is the destination as a heading has it.
+// where is the destination as a heading shows it.
 func (o *outcome) where() string {
 	if _, prefix, err := target.BucketAndPrefix(o.in.destination); err == nil && prefix != "" {
 		return prefix
@@ -117,13 +117,13 @@ func (o *outcome) where() string {
 	return o.in.destination
 }
 
-// doing is what a part is about, after "while".
+// doing describes a part, after "while".
 var doing = map[task.Part]string{
 	"": "starting", steplog.PartInputs: "reading the inputs", steplog.PartIdentity: "getting credentials", steplog.PartCommand: "running the command", task.PartScan: "reading the source", task.PartPlan: "planning",
 	task.PartUpload: "uploading", task.PartIndex: "writing the index", task.PartPages: "updating the page", task.PartCDN: "invalidating", task.PartVerify: "reading back",
 }
 
-// sentence says what happened, in one line.
+// sentence describes the result in one line.
 func (o *outcome) sentence() string {
 	r := o.report
 	switch {
@@ -171,7 +171,7 @@ func (o *outcome) sentence() string {
 	return fmt.Sprintf("%s while %s: %s", verb, what, o.state())
 }
 
-// refused is what was not published although it was asked for.
+// refused describes the packages that were selected but not published.
 func (o *outcome) refused() string {
 	packages, others := 0, 0
 	for _, m := range o.report.Mirrors {
@@ -188,7 +188,7 @@ func (o *outcome) refused() string {
 	return fmt.Sprintf("refused %d", packages)
 }
 
-// final reports whether what failed was refused, so that it was not done.
+// final reports whether the failed request was refused, so that it had no effect.
 func final(err error) bool {
 	var version *index.VersionError
 	return errors.Is(err, mirror.ErrDenied) || errors.Is(err, mirror.ErrCredentials) || errors.Is(err, conflict.ErrUnresolved) || errors.As(err, &version)
@@ -201,8 +201,7 @@ func all(n int) string {
 	return fmt.Sprintf("all %d packages are", n)
 }
 
-// state is what a run that did not end well leaves behind. It claims nothing that is not
-// known.
+// state describes what a failed run leaves behind. It claims only what is known.
 func (o *outcome) state() string {
 	if slices.Index(steplog.Parts, o.Part) < slices.Index(steplog.Parts, task.PartUpload) || o.in.dryRun {
 		return "nothing was written"
@@ -232,7 +231,7 @@ func quoted(paths []string) string {
 	return strings.Join(all, ", ")
 }
 
-// mirrorURL is where clients find what was published, at a path below it.
+// mirrorURL returns the URL of a path in the mirror for clients.
 func (o *outcome) mirrorURL(path string) string {
 	base := redact.Without(o.in.target.CDN.PublicURL)
 	if base == "" {
@@ -248,10 +247,10 @@ func (o *outcome) mirrorURL(path string) string {
 	return joined
 }
 
-// maxPublishedSpecs is how long that output may be. GitHub takes 1 MiB for all of a job.
+// maxPublishedSpecs is the maximum length of that output. GitHub takes 1 MiB for all outputs of a job.
 const maxPublishedSpecs = 200 << 10
 
-// outputs sets those of action.yml, each in every case.
+// outputs sets all outputs of action.yml, whatever the result.
 func (a *action) outputs(o *outcome) {
 	r := o.report
 	set := a.runner.Output
@@ -285,8 +284,7 @@ func (a *action) outputs(o *outcome) {
 	}
 }
 
-// publishedSpecs is a JSON list of what is new or replaced; an empty one if that would be
-// too long.
+// publishedSpecs is a JSON list of the new and replaced packages; an empty list if it would be too long.
 func (o *outcome) publishedSpecs() string {
 	type spec struct {
 		Name    string `json:"name"`
@@ -311,8 +309,8 @@ func (o *outcome) publishedSpecs() string {
 	return string(text)
 }
 
-// indexDigest identifies what is there now: the digest of the index, or, of several, one
-// of theirs.
+// indexDigest identifies the content of the mirror: the digest of the index, or a digest of the digests of
+// several indices.
 func (o *outcome) indexDigest() string {
 	if len(o.report.Mirrors) == 1 {
 		return o.report.Mirrors[0].Index.Digest

@@ -402,7 +402,7 @@ func TestActionWithoutCredentials(t *testing.T) {
 	s.with["credentials"] = "env"
 	got := s.run(t, t.Context())
 	got.ends(t, cli.ExitCredentials, map[string]string{"failure-class": "auth"})
-	for _, want := range []string{"no credentials in the environment", "hint: credentials: env takes those that earlier steps"} {
+	for _, want := range []string{"no credentials in the environment", "hint: credentials: env uses the credentials of earlier steps"} {
 		if !strings.Contains(got.log, want) {
 			t.Errorf("no %q in %s", want, got.log)
 		}
@@ -453,7 +453,7 @@ func TestWarningsArePutTogether(t *testing.T) {
 	log.Reset()
 	a.log.Annotate()
 	want := "::warning title=found::17 times:%0Athing 0%0Athing 1%0Athing 2%0Athing 3%0Athing 4%0Aand 12 more, see the log of the step\n" +
-		"::warning title=kind 0::x\n::warning title=kind 1::x\n::warning title=kind 2::x\n::warning title=more warnings::3 kinds of warnings more: see the log of the step\n"
+		"::warning title=kind 0::x\n::warning title=kind 1::x\n::warning title=kind 2::x\n::warning title=more warnings::3 more kinds of warnings: see the log of the step\n"
 	if log.String() != want {
 		t.Errorf("%s, want\n%s", log, want)
 	}
@@ -487,7 +487,7 @@ func TestDeniedHints(t *testing.T) {
 		{"s3:ListBucket", "because no session policy allows the s3:ListBucket action", "set session-policy: none", "arn:aws-cn:s3:::cache"},
 		{"s3:ListBucketMultipartUploads", "", "allow s3:ListBucketMultipartUploads on arn:aws-cn:s3:::cache", "arn:aws-cn:s3:::cache"},
 		{"s3:PutObject", "with an explicit deny in a resource-based policy", "the policy of the bucket denies s3:PutObject", ""},
-		{"s3:PutObject", "with an explicit deny in an identity-based policy", "no other that allows it helps", ""},
+		{"s3:PutObject", "with an explicit deny in an identity-based policy", "another policy that allows it does not help", ""},
 		{"s3:PutObject", "is not authorized to perform: kms:GenerateDataKey on resource: arn:aws:kms", "allow kms:GenerateDataKey and kms:Decrypt", ""},
 		{"cloudfront:CreateInvalidation", "", "allow cloudfront:CreateInvalidation on arn:aws-cn:cloudfront::123456789012:distribution/E1", "arn:aws-cn:cloudfront::123456789012:distribution/E1"},
 		{"GET", "", "clients need no credentials", ""},

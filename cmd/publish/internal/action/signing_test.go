@@ -133,7 +133,7 @@ func TestASecretOfTheSigningKeyThatIsNotThere(t *testing.T) {
 		code int
 		want string
 	}{
-		"a passphrase without its key": {map[string]string{"sign-key": "", "sign-passphrase": passphrase, "require-signed": "false"}, cli.ExitUsage, "input sign-key: no private key is given, and a passphrase for one is"},
+		"a passphrase without its key": {map[string]string{"sign-key": "", "sign-passphrase": passphrase, "require-signed": "false"}, cli.ExitUsage, "input sign-key: a passphrase is given, but no private key"},
 		"neither, as by default":       {map[string]string{"sign-key": "", "sign-passphrase": ""}, cli.ExitSource, "sign-key"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -17,13 +17,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// maxSummaryBytes leaves room for what comes after the list of packages.
+// maxSummaryBytes leaves room for what follows the list of packages.
 const maxSummaryBytes = 700 << 10
 
-// maxLines is how much is shown of an error that has many.
+// maxLines is how many lines of an error are shown.
 const maxLines = 50
 
-// icon says at a glance how it ended.
+// icon stands for the result.
 func (o *outcome) icon() string {
 	switch {
 	case o.err == nil && o.report.Result == "dry-run":
@@ -52,11 +52,11 @@ func (o *outcome) markdown() string {
 	o.invalidation(&b)
 	o.use(&b)
 	o.timing(&b)
-	o.packages(&b) // last, because it is what may be too long
+	o.packages(&b) // last, because the list may be too long
 	return b.String()
 }
 
-// problem is what went wrong and what to do about it.
+// problem writes what went wrong and what to do about it.
 func (o *outcome) problem(b *strings.Builder) {
 	lines := strings.Split(o.wrong().Error(), "\n")
 	if n := len(lines) - maxLines; n > 0 {
@@ -85,7 +85,7 @@ func (o *outcome) problem(b *strings.Builder) {
 	}
 }
 
-// claims are what the token of this job says, and the trust policy that it would match.
+// claims writes the claims of the token of this job, and a trust policy that matches it.
 func claims(b *strings.Builder, e *session.AuthError) {
 	if e.Claims != nil {
 		var rows [][]string
@@ -161,7 +161,7 @@ func (o *outcome) took(p task.Part) time.Duration {
 	return 0
 }
 
-// mirrors are the indices, before and after.
+// mirrors writes the indices, before and after.
 func (o *outcome) mirrors(b *strings.Builder) {
 	var rows [][]string
 	var views [][]string
@@ -182,7 +182,7 @@ func (o *outcome) mirrors(b *strings.Builder) {
 	}
 }
 
-// index says what became of an index.
+// index describes the change of an index.
 func (o *outcome) index(x task.IndexReport) string {
 	switch {
 	case x.Mode == "none":
@@ -224,7 +224,7 @@ func (o *outcome) invalidation(b *strings.Builder) {
 	b.WriteString("\n")
 }
 
-// use is how clients get at it.
+// use writes how clients use the mirror.
 func (o *outcome) use(b *strings.Builder) {
 	if o.err != nil || o.in.dryRun || o.found == 0 {
 		return
@@ -252,25 +252,25 @@ func (o *outcome) use(b *strings.Builder) {
 		text.WriteString("spack buildcache keys --install --trust\n")
 	}
 	fmt.Fprintf(&text, "spack install --cache-only /%.7s\n", o.example().Hash)
-	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n[For those who install](%s): keys, configuration files, containers, clusters without internet.\n\n</details>\n\n",
+	fmt.Fprintf(b, "<details><summary>Use it</summary>\n\n%s\n[For users who install](%s): keys, configuration files, containers, clusters without internet.\n\n</details>\n\n",
 		workflow.Block("sh", text.String()), clientsPage)
 }
 
-// docs is where the pages of the documentation are for readers of a log or a summary.
+// docs is the address of the documentation for readers of a log or a summary.
 const docs = "https://github.com/vantagecompute/slurm-factory-publish/blob/main/docs/"
 
-// clientsPage is the page for those who install from a mirror.
+// clientsPage is the page for users who install from a mirror.
 const clientsPage = docs + "clients.md"
 
 const maxShownMirrors = 10
 
-// mirrorName is what a mirror may be called: by the last two parts of its path.
+// mirrorName suggests a name for a mirror: the last two parts of its path.
 func mirrorName(u string) string {
 	parts := strings.FieldsFunc(u[strings.Index(u, "://")+3:], func(c rune) bool { return c == '/' })
 	return strings.Join(parts[max(0, len(parts)-2):], "-")
 }
 
-// example is a package to install: Slurm, if it is there.
+// example returns a package to install: Slurm, if the mirror has it.
 func (o *outcome) example() task.PackageReport {
 	var last task.PackageReport
 	for _, m := range o.report.Mirrors {
@@ -293,7 +293,7 @@ func (o *outcome) timing(b *strings.Builder) {
 	}
 }
 
-// packages are those of the plan, as many as are asked for and have room.
+// packages writes the packages of the plan, up to the requested number and the size limit.
 func (o *outcome) packages(b *strings.Builder) {
 	if o.found == 0 || o.in.maxSpecs == 0 {
 		return

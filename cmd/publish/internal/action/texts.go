@@ -14,9 +14,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Inputs that hold a text, or the path of a file with it.
+// Inputs that hold a text, or the path of a file with the text.
 
-// readRoots adds the certificates of a file to those that are trusted anyway.
+// readRoots adds the certificates of a file to the authorities of the system.
 func readRoots(file string, r *workflow.Runner) (*x509.CertPool, error) {
 	pem, err := r.Read(file)
 	if err != nil {
@@ -32,7 +32,7 @@ func readRoots(file string, r *workflow.Runner) (*x509.CertPool, error) {
 	return roots, nil
 }
 
-// trusted reads keys: themselves, or the file that holds them.
+// trusted reads keys: the input itself, or the file that it names.
 func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
 	if given == "" {
 		return nil, nil
@@ -44,7 +44,7 @@ func trusted(given string, r *workflow.Runner) (*key.Ring, error) {
 	return key.ReadRing([]byte(text))
 }
 
-// licences reads rules: themselves, or the file that holds them.
+// licences reads rules: the input itself, or the file that it names.
 func licences(given string, r *workflow.Runner) (*licence.Rules, error) {
 	if given == "" {
 		return nil, nil
@@ -59,7 +59,7 @@ func licences(given string, r *workflow.Runner) (*licence.Rules, error) {
 	return cli.ParseLicences(text)
 }
 
-// keyText returns what an input holds: armored keys, or the path of a file of them.
+// keyText returns the armored keys in an input, or in the file that it names.
 func keyText(given string, r *workflow.Runner) (string, error) {
 	if given == "" || strings.Contains(given, "-----BEGIN") {
 		return given, nil

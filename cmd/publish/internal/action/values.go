@@ -12,10 +12,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/quantity"
 )
 
-// A value reads the text of an input into what it is for.
+// A value parses the text of an input and stores it.
 type value func(text string) error
 
-// text is one line, without space around it.
+// text is one line, without surrounding space.
 func text(to *string, check ...func(string) error) value {
 	return func(s string) error {
 		if strings.ContainsFunc(s, unicode.IsControl) {
@@ -50,7 +50,7 @@ func choice(to *string, words ...string) value {
 	}
 }
 
-// orOf lists what there is to choose from: a, b or c.
+// orOf joins the choices: a, b or c.
 func orOf(words []string) string {
 	last := len(words) - 1
 	if last == 0 {
@@ -59,7 +59,7 @@ func orOf(words []string) string {
 	return strings.Join(words[:last], ", ") + " or " + words[last]
 }
 
-// truth is a boolean as YAML 1.2 has it, and as GitHub's own actions read it.
+// truth is a boolean as in YAML 1.2, and as GitHub's own actions parse it.
 func truth(to *bool) value {
 	return func(s string) error {
 		switch s {
@@ -88,7 +88,7 @@ func number(least, most int, to func(int)) value {
 
 func into(to *int) func(int) { return func(n int) { *to = n } }
 
-// span is a time such as 15m.
+// span is a duration such as 15m.
 func span(to *time.Duration) value {
 	return func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -100,14 +100,14 @@ func span(to *time.Duration) value {
 	}
 }
 
-// rate is bytes a second.
+// rate is a number of bytes per second.
 func rate(to *int64) value {
 	return func(s string) error {
 		return quantity.Rate(to).Set(s)
 	}
 }
 
-// optional is a value that need not be there.
+// optional is a value that may be missing.
 func optional(v value) value {
 	return func(s string) error {
 		if s == "" {
@@ -117,7 +117,7 @@ func optional(v value) value {
 	}
 }
 
-// lines is a list: one item a line, with space and empty lines ignored.
+// lines is a list: one item per line, with space and empty lines ignored.
 func lines(to *[]string, check ...func(string) error) value {
 	return func(s string) error {
 		var wrong []error
@@ -137,7 +137,7 @@ func lines(to *[]string, check ...func(string) error) value {
 	}
 }
 
-// oneLine checks that a line holds nothing that is not seen.
+// oneLine returns an error if a line has invisible characters.
 func oneLine(s string) error {
 	if strings.ContainsFunc(s, unicode.IsControl) {
 		return fmt.Errorf("%q: want no control characters", s)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// Arguments checks that a command has as many arguments as its usage names.
+// Arguments checks that a command has the number of arguments that its usage names.
 func Arguments(cmd *cobra.Command, args []string) error {
 	if len(args) != len(strings.Fields(cmd.Use))-1 {
 		return wanted(cmd, args)
@@ -16,7 +16,7 @@ func Arguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// AtLeast is a check of the number of arguments.
+// AtLeast returns a check for at least n arguments.
 func AtLeast(n int) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, args []string) error {
 		if len(args) < n {

@@ -14,39 +14,39 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// An Env is everything that the program gets from outside.
+// An Env is everything that the program receives from outside.
 type Env struct {
 	Version        string
 	Args           []string
 	Lookup         func(string) (string, bool)
 	Unset          func(string) error // removes a variable, so that no child process gets it; nil: none is removed
 	Environ        func() []string    // all variables, to find the unknown ones
-	Stdin          io.Reader          // what is asked for is read from it, if it is a terminal; nil: nothing is
-	Stdout, Stderr io.Writer          // what is written to them is escaped
+	Stdin          io.Reader          // answers to questions, if it is a terminal; nil: no questions are asked
+	Stdout, Stderr io.Writer          // output to them is escaped
 
-	// Raw are the two streams without escaping: for a child process, for what moves a cursor, and for
-	// packages that escape what they write themselves. Nothing else may write to them.
+	// Raw are the two streams without escaping: for a child process, for cursor movement, and for packages that
+	// escape their own output. Nothing else may write to them.
 	Raw     Streams
 	Results *Results
 
 	Signals *signals.Caught // nil: signals are not caught
 
 	Output Output  // how much is shown
-	Shared *Output // the same, of commands that leave it to their environment; nil: all
+	Shared *Output // how much is shown, for commands without flags of their own for this; nil: everything
 
-	Given *target.Environment // credentials that exist already, and authorities that are trusted; nil: those of the surroundings
+	Given *target.Environment // existing credentials and trusted authorities; nil: from the surroundings
 }
 
 // An Output is how much is shown.
 type Output struct {
-	Verbose bool // steps also where there is no terminal, and lists whole
-	Quiet   bool // nothing but errors and what is wrong
+	Verbose bool // show steps without a terminal, too, and whole lists
+	Quiet   bool // show only errors and warnings
 }
 
-// Streams are those that the program was given.
+// Streams are the output streams of the program.
 type Streams struct{ Stdout, Stderr io.Writer }
 
-// Tell makes an error say as much as is to be shown.
+// Tell makes an error show as much detail as the output asks for.
 func (o Output) Tell(err error) error {
 	if found := (*buildcache.FindingsError)(nil); o.Verbose && errors.As(err, &found) {
 		found.Whole = true
@@ -62,7 +62,7 @@ func (e Env) Shows() Output {
 	return Output{e.Output.Verbose || e.Shared.Verbose, e.Output.Quiet || e.Shared.Quiet}
 }
 
-// Told is where results go that say only that all is well: nowhere if nothing else is to be shown.
+// Told returns the stream for results that only report success: with --quiet it discards them.
 func (e Env) Told() io.Writer {
 	if e.Shows().Quiet {
 		return io.Discard
@@ -70,14 +70,14 @@ func (e Env) Told() io.Writer {
 	return e.Stdout
 }
 
-// escaped returns an environment whose streams escape what is written to them. Results go to out.
+// escaped returns an environment with escaping streams. Results go to out.
 func (e Env) escaped(out *Results) Env {
 	e.Raw, e.Results = Streams{e.Stdout, e.Stderr}, out
 	e.Stdout, e.Stderr = escape.NewWriter(out), escape.NewWriter(e.Stderr)
 	return e
 }
 
-// Terminal returns the terminal that a stream is, an io.Reader or an io.Writer, or nil.
+// Terminal returns the terminal behind a stream, an io.Reader or an io.Writer, or nil.
 func Terminal(stream any) *os.File {
 	if f, ok := stream.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
 		return f
@@ -85,7 +85,7 @@ func Terminal(stream any) *os.File {
 	return nil
 }
 
-// Complain prints an error, and hints where there are some.
+// Complain prints an error and its hints.
 func (e Env) Complain(err error) {
 	escape.Fprintf(e.Stderr, "publish: %v\n", err)
 	for _, h := range Hints(err) {

@@ -13,32 +13,32 @@ const (
 	ExitDone         = 0 // published, unchanged, or a dry run
 	ExitInternal     = 1
 	ExitUsage        = 2
-	ExitCredentials  = 3 // there are none, or they are not accepted
-	ExitSource       = 4 // the source is invalid, or something in it is
+	ExitCredentials  = 3 // missing, or not accepted
+	ExitSource       = 4 // the source, or a part of it, is invalid
 	ExitUpload       = 5
 	ExitIndex        = 6 // an index could not be replaced
 	ExitInvalidation = 7 // published, but caches may serve the old index
 	ExitVerification = 8 // damage found, or published and not seen through the public URL
-	ExitCatalog      = 9 // published, but the page of the cache shows what was there before
+	ExitCatalog      = 9 // published, but the page of the cache is out of date
 	ExitTimeout      = 124
-	ExitNotRunnable  = 126 // as a shell has it, of the command of publish exec
+	ExitNotRunnable  = 126 // as in a shell, for the command of publish exec
 	ExitNotFound     = 127
-	ExitSignal       = 128 // and the number of the signal
+	ExitSignal       = 128 // plus the number of the signal
 )
 
-// classes name the exit codes for programs: outputs of the action, answers and metrics of the daemon.
+// classes names the exit codes for programs: outputs of the action, responses and metrics of the daemon.
 var classes = map[int]string{
 	ExitInternal: "internal", ExitUsage: "config", ExitCredentials: "auth", ExitSource: "source", ExitUpload: "upload",
 	ExitIndex: "index", ExitInvalidation: "invalidation", ExitVerification: "verify", ExitCatalog: "catalog", ExitTimeout: "timeout",
 }
 
-// ClassOf returns the class of failure of an exit code; empty for success, and for what a signal has stopped.
+// ClassOf returns the class of failure of an exit code; empty for success, and for a stop by a signal.
 func ClassOf(code int) string { return classes[code] }
 
-// An Exit is a row of the table of exit codes, which docs/exit-codes.md shows in the same words.
+// An Exit is a row of the table of exit codes. docs/exit-codes.md shows the same words.
 type Exit struct {
 	Code                  int
-	Meaning, Mirror, Todo string // what it means, whether the mirror is changed, what to do
+	Meaning, Mirror, Todo string // meaning, whether the mirror is changed, what to do
 }
 
 // Exits is the table of exit codes.
@@ -79,7 +79,7 @@ var Exits = []Exit{
 		"completed objects stay", "run again"},
 }
 
-// ExitTable is the table of exit codes for a terminal.
+// ExitTable returns the table of exit codes for a terminal.
 func ExitTable() string {
 	var b strings.Builder
 	for _, e := range Exits {

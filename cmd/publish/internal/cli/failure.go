@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A failure is an error of a kind that has an exit code of its own.
+// A failure is an error with an exit code.
 type failure struct {
 	code int
 	err  error
@@ -19,7 +19,7 @@ type failure struct {
 func (f *failure) Error() string { return f.err.Error() }
 func (f *failure) Unwrap() error { return f.err }
 
-// IsUsage reports whether an error is about how the program was called or configured.
+// IsUsage reports whether an error is a mistake in the call or the configuration.
 func IsUsage(err error) bool { return ExitCode(err) == ExitUsage }
 
 // Fail gives an error an exit code.
@@ -30,16 +30,18 @@ func Fail(code int, err error) error {
 	return &failure{code, err}
 }
 
-// FailedAt says that an error is about a place beside the destination, in its message and its hints. It returns nil for nil.
+// FailedAt marks an error as one of a place other than the destination, in its message and its hints. It
+// returns nil for nil.
 func FailedAt(p field.Place, err error) error { return p.Failed(err, namedFlag) }
 
-// ErrNoTempDir: there is no place for the socket and the queue of publish exec.
+// ErrNoTempDir means that there is no directory for the socket and the queue of publish exec.
 var ErrNoTempDir = errors.New("no directory for temporary files")
 
-// ErrReported: what went wrong has been printed as a result.
+// ErrReported means that the failure has been printed as a result.
 var ErrReported = errors.New("reported")
 
-// ExitCode returns the exit code of an error: that of the first row of the table that covers it and has one.
+// ExitCode returns the exit code of an error, from the first row of the table that covers the error and has a
+// code.
 func ExitCode(err error) int {
 	if err == nil {
 		return ExitDone
@@ -55,11 +57,12 @@ func ExitCode(err error) int {
 	return ExitUpload
 }
 
-// Hints returns what to do about an error, in the words of the command line; none where the error says it all.
+// Hints returns what to do about an error, in the words of the command line; none where the error says so
+// itself.
 func Hints(err error) []string { return HintsIn(err, CommandLine) }
 
-// HintsIn returns what to do about an error in other words than those of the command line: the hints of the first
-// row of the table that covers the error and has some. Rows that say only how a run ended come last.
+// HintsIn returns what to do about an error, in the words of a front end: the hints of the first row of the
+// table that covers the error and has some. Rows that only say how a run ended come last.
 func HintsIn(err error, w Words) []string {
 	if err == nil {
 		return nil
@@ -93,16 +96,16 @@ func saysWhatToDo(said string) bool {
 	return false
 }
 
-// Repeating is what becomes of work that has failed.
+// Repeating says whether failed work is retried.
 type Repeating int
 
 const (
-	Later   Repeating = iota // it is tried again: the cause may pass
-	Lasting                  // it needs a change by hand, and is tried again rarely
-	Suspect                  // a package of the run may be to blame: smaller runs find out which
+	Later   Repeating = iota // retry: the cause may pass
+	Lasting                  // retry rarely: an operator must change something
+	Suspect                  // a package of the run may be the cause: smaller runs find out which
 )
 
-// Repeat returns what becomes of work that has failed with an error.
+// Repeat returns whether work that failed with an error is retried.
 func Repeat(err error) Repeating {
 	for _, r := range failures {
 		if r.repeat != Later && r.covers(err) {
@@ -115,16 +118,16 @@ func Repeat(err error) Repeating {
 	return Later
 }
 
-// Words are how a front end calls what hints are about.
+// Words are the terms of a front end for the things that hints mention.
 type Words struct {
 	Setting             func(name string) string // a setting, by the name of its flag without hyphens
 	Source, Destination string
-	Server              string // the setting with the address of what is read; empty: it is not known
+	Server              string // setting with the address of the server that is read; empty: unknown
 	Help                string // where all settings are explained
 	NoCredentials       string // what to do without credentials that are accepted
 	Unresolved          string // what to do when an index cannot be replaced
-	// Denied is what to do about a refused action, where more is known than its name. It may be nil, and
-	// return nothing.
+	// Denied returns what to do about a denied action, if more is known than its name. It may be nil, and
+	// return "".
 	Denied func(*mirror.DeniedError) string
 
 	own, another string // of a place: whose credentials are used if not those of the destination, or how to give others
@@ -138,7 +141,7 @@ var CommandLine = Words{
 	Unresolved:    "run `publish index DESTINATION` when fewer publishers are at work",
 }
 
-// at are the words for a place that is no destination.
+// at returns the words for a place other than the destination.
 func (w Words) at(p field.Place) Words {
 	w.Setting = p.Calls(w.Setting)
 	w.Destination, w.Server = p.Name, w.Setting("endpoint-url")
@@ -156,7 +159,7 @@ func (w Words) at(p field.Place) Words {
 
 var placeholder = regexp.MustCompile(`\{[a-z-]+\}`)
 
-// fill replaces {name} in hints by what the front end calls it.
+// fill replaces {name} in hints by the front end's name of the setting.
 func (w Words) fill(hints []string) []string {
 	for i, h := range hints {
 		hints[i] = placeholder.ReplaceAllStringFunc(h, func(name string) string {

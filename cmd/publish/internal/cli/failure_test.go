@@ -75,7 +75,7 @@ func TestExitCodesAndHints(t *testing.T) {
 		{syscall.ENOSPC, ExitUpload, "make room"},
 		{mirror.ErrExist, ExitUpload, "verify --deep"},
 		{held, ExitSource, "--keep-going"},
-		{found, ExitSource, "mend or rebuild what is named"},
+		{found, ExitSource, "repair or rebuild the named packages"},
 		{source.ErrNothing, ExitSource, "SOURCE is the directory of a mirror"},
 		{buildcache.ErrNoMirror, ExitSource, "build_cache"},
 		{notice.ErrAtWork, ExitIndex, "it ends by itself"},

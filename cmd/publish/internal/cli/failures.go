@@ -43,23 +43,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// A row says what follows from some errors.
+// A row says what follows from the errors that it covers.
 type row struct {
 	covers  func(error) bool
 	code    func(error) int                   // nil, or 0: the rows below decide
-	repeat  Repeating                         // what becomes of a run of the daemon
-	hints   func(err error, w Words) []string // nil, or none: the rows below have some. {name} is a setting
-	general bool                              // the hint says how the run ended: that of a cause goes first
+	repeat  Repeating                         // whether a run of the daemon is retried
+	hints   func(err error, w Words) []string // nil, or none: the rows below decide. {name} is a setting
+	general bool                              // the hint says how the run ended; the hint of a cause takes precedence
 }
 
-// is covers errors that are declared as values. A code of 0 leaves it to the rows below.
+// is covers errors that are declared as values. With code 0 the rows below decide.
 func is(code int, sentinels ...error) row {
 	return when(func(err error) bool {
 		return slices.ContainsFunc(sentinels, func(s error) bool { return errors.Is(err, s) })
 	}, code)
 }
 
-// when covers the errors of which a function says so.
+// when covers errors for which a function returns true.
 func when(covers func(error) bool, code int) row {
 	return row{covers: covers, code: func(error) int { return code }}
 }
@@ -87,20 +87,20 @@ func typed[E error](code func(E) int, hints func(E, Words) []string) row {
 	}
 }
 
-// hint gives a row a hint.
+// hint sets the hint of a row.
 func (r row) hint(text string) row {
 	r.hints = func(error, Words) []string { return []string{text} }
 	return r
 }
 
-// ending gives a row a hint that says how the run ended.
+// ending sets a hint that says how the run ended.
 func (r row) ending(text string) row {
 	r = r.hint(text)
 	r.general = true
 	return r
 }
 
-// then says what becomes of a run of the daemon.
+// then sets whether a run of the daemon is retried.
 func (r row) then(what Repeating) row {
 	r.repeat = what
 	return r
@@ -113,7 +113,7 @@ var failures = []row{
 
 	// How a run ended.
 	as[*outputError](ExitInternal, nil).
-		hint("what was done is done: run again with a standard output that takes the result; what is published is not sent again"),
+		hint("the work is done, only the result is lost: run again with another standard output; published packages are not sent again"),
 	when(func(err error) bool { return defect.StackOf(err) != "" }, ExitInternal).
 		hint("what is complete stays, and the index names nothing that is missing; please report this with the lines that follow"),
 	typed(func(err SignalError) int { return ExitSignal + int(err.Signal) }, none).
@@ -132,17 +132,17 @@ var failures = []row{
 
 	// The daemon and its queue.
 	as(ExitUsage, func(err *daemon.OutsideError, _ Words) string {
-		return "the daemon publishes only what is below a source of one of its mirrors: " + strings.Join(err.Sources, ", ")
+		return "the daemon publishes only packages below the sources of its mirrors: " + strings.Join(err.Sources, ", ")
 	}),
 	is(ExitUsage, arrival.ErrNoDocument).
-		hint("name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory that holds such"),
+		hint("name the manifest of a package (...spec.manifest.json, or .spec.json of layout v2), or a directory with manifests"),
 	is(ExitUsage, arrival.ErrNotSelected).
 		hint("see include, exclude and layout of the mirror in the configuration"),
 	is(ExitUsage, daemon.ErrConfigured, daemon.ErrNoMirror),
 	is(ExitUsage, queue.ErrNoJob).hint("publish status -v shows the jobs that failed, with their numbers"),
 	is(ExitSource, arrival.ErrGone, arrival.ErrRefused),
 	is(0, daemon.ErrStopping, queue.ErrClosed).
-		hint("try again when it runs: what is in its sources is found then anyway"),
+		hint("try again when it runs. Packages in its sources are found without this"),
 	typed(answerCode, func(err *api.Error, _ Words) []string {
 		if err.Hint == "" {
 			return nil
@@ -150,13 +150,13 @@ var failures = []row{
 		return []string{err.Hint}
 	}),
 	is(ExitUpload, api.ErrNoDaemon).
-		hint("start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or name its socket with --socket"),
+		hint("start it (`publish daemon --config FILE`, or systemctl start slurm-factory-publish), or give its socket with --socket"),
 	is(0, queue.ErrInUse).
 		hint("another daemon runs with this state_dir; each needs one of its own"),
 	is(0, queue.ErrDamaged).
-		hint("move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: what is not published is found in the sources. Only failures and invalidations that are due are lost"),
+		hint("move queue.db, queue.db-wal and queue.db-shm out of state_dir and start again: unpublished packages are found in the sources. Only failures and pending invalidations are lost"),
 	is(0, queue.ErrNewer).
-		hint("update this program: it will not change a queue that it does not understand"),
+		hint("update this program: the queue was written by a newer version"),
 	is(0, queue.ErrReadOnly).
 		hint("let the user that runs the daemon write to state_dir: `ls -ld` shows whose it is"),
 	is(0, queue.ErrDisk).
@@ -174,7 +174,8 @@ var failures = []row{
 		hint("the file system is mounted read-only: mount it for writing, or give another directory"),
 	as(0, deniedHint).then(Lasting),
 
-	// Keys that are elsewhere. What is wrong with a key in memory is found when it is read, as a setting.
+	// Keys outside of this process. A mistake in a key in memory is found when the key is read, as a mistake of
+	// a setting.
 	is(ExitCredentials, sign.ErrOtherKey).then(Lasting).
 		hint("{sign-public-key} is that of another key, or the alias was pointed at another one: make it with `publish keys create`, or name the key by its ARN"),
 	is(ExitCredentials, kms.ErrKey).then(Lasting).
@@ -199,14 +200,14 @@ var failures = []row{
 	as[*sign.Error](ExitCredentials, nil),
 
 	// The source, and what is in the mirror.
-	// Before what it makes unreadable.
+	// EMFILE first: it makes files unreadable, too.
 	words(0, syscall.EMFILE, func(Words) string {
 		return fmt.Sprintf("%d files may be open: raise that with `ulimit -n`, or LimitNOFILE= of the service, or give a smaller {concurrency}", nofile.Limit())
 	}),
 	is(0, syscall.ENFILE).
 		hint("the machine has too many files open: see fs.file-max"),
 	as(ExitSource, func(err *buildcache.FindingsError, _ Words) string {
-		todo := "mend or rebuild what is named"
+		todo := "repair or rebuild the named packages"
 		for _, f := range err.Findings {
 			switch {
 			case strings.HasPrefix(f.Reason, "it is not signed"):
@@ -298,7 +299,7 @@ var failures = []row{
 	is(0, fs.ErrNotExist).
 		hint("look for a misspelt path"),
 
-	// What is known only from the answer of a server, or from its absence.
+	// Failures known only from the response of a server, or from a missing response.
 	when(func(err error) bool { return statusOf(err) == http.StatusRequestEntityTooLarge }, 0).
 		hint(tooLarge),
 	when(notUnderstood, 0).then(Suspect),
@@ -306,7 +307,7 @@ var failures = []row{
 		ending("see that {destination} can be reached, then run again: what is complete stays, the rest resumes"),
 }
 
-// given says where the address of a server was given, if that is known.
+// given says which setting gave the address of a server, if that is known.
 func (w Words) given() string {
 	if w.Server == "" {
 		return ""
@@ -326,7 +327,7 @@ func words(code int, sentinel error, hint func(Words) string) row {
 	return r
 }
 
-// answerCode is the exit code of what a daemon has answered.
+// answerCode returns the exit code for an error response of a daemon.
 func answerCode(err *api.Error) int {
 	if err.Status >= 400 && err.Status < 500 {
 		return ExitUsage
@@ -334,7 +335,7 @@ func answerCode(err *api.Error) int {
 	return ExitUpload
 }
 
-// deniedHint says what must be allowed, and where.
+// deniedHint says which permission to grant, and where.
 func deniedHint(err *mirror.DeniedError, w Words) string {
 	if w.Denied != nil {
 		if h := w.Denied(err); h != "" {
@@ -352,7 +353,7 @@ func deniedHint(err *mirror.DeniedError, w Words) string {
 	return fmt.Sprintf("allow %s on %s for the credentials %s (for AWS: in the role's policy)%s", err.Action, err.Name, cmp.Or(w.own, "in use"), w.another)
 }
 
-// profileHint is what to do about a profile without credentials.
+// profileHint says what to do about a profile without credentials.
 func profileHint(err *session.ProfileError, w Words) string {
 	if err.MFA && w.own != "" { // the environment is for the destination
 		return "write credentials, with the code, into a profile of their own (`aws configure export-credentials --profile " + shell.Quote(err.Profile) + "` shows them), and name that with {profile}"
@@ -369,7 +370,7 @@ func profileHint(err *session.ProfileError, w Words) string {
 	return "name another profile with {profile} or AWS_PROFILE, or correct this one in ~/.aws/config"
 }
 
-// strangeHint is what to do about a server that is no S3.
+// strangeHint says what to do about a server that is not an S3 service.
 func strangeHint(err *mirror.NotS3Error, _ Words) string {
 	switch {
 	case err.Status == http.StatusRequestEntityTooLarge:
@@ -386,12 +387,12 @@ func strangeHint(err *mirror.NotS3Error, _ Words) string {
 	return "{endpoint-url} names the S3 itself, without the bucket: not a CDN, a website or the console of a store"
 }
 
-// skewed reports whether a service has refused requests because they are signed for another time.
+// skewed reports whether a service has refused requests because the clock of this machine is wrong.
 func skewed(err error) bool {
 	return errors.Is(err, mirror.ErrCredentials) && (strings.Contains(err.Error(), "RequestTimeTooSkewed") || strings.Contains(err.Error(), "RequestInTheFuture"))
 }
 
-// wantsProxyPassword reports whether a proxy has refused a request because it wants a user and a password.
+// wantsProxyPassword reports whether a proxy has refused a request because it requires a user and a password.
 func wantsProxyPassword(err error) bool {
 	var unreached *url.Error
 	return statusOf(err) == http.StatusProxyAuthRequired ||
@@ -402,7 +403,7 @@ const proxyPassword = "the proxy wants a user and a password: give them in HTTPS
 
 const tooLarge = "a proxy in front of the storage takes no requests of this size: raise its limit (client_max_body_size of nginx), or give a smaller {part-size}"
 
-// selectionHint names the packages that were meant, or those that there are.
+// selectionHint suggests similar names of packages, or lists the existing ones.
 func selectionHint(err *source.NotSelectedError, _ Words) string {
 	var meant []string
 	for _, pattern := range err.Include {
@@ -425,13 +426,13 @@ func selectionHint(err *source.NotSelectedError, _ Words) string {
 	return "there are " + strings.Join(shown, ", ")
 }
 
-// An answer is an error that a server has answered with.
+// An answer is an error response of a server.
 type answer interface{ HTTPStatusCode() int }
 
-// notUnderstood reports whether S3 does not accept something that was sent.
+// notUnderstood reports whether S3 rejected a request as invalid.
 func notUnderstood(err error) bool { return statusOf(err) == http.StatusBadRequest }
 
-// statusOf is the status with which a server has answered; 0: it has not.
+// statusOf returns the HTTP status of an error response; 0 if there is none.
 func statusOf(err error) int {
 	var a answer
 	if !errors.As(err, &a) {
@@ -440,7 +441,7 @@ func statusOf(err error) int {
 	return a.HTTPStatusCode()
 }
 
-// unreached reports whether a server has not answered, or not now.
+// unreached reports whether a server did not respond, or is unavailable.
 func unreached(err error) bool {
 	var a answer
 	if errors.As(err, &a) {

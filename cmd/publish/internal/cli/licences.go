@@ -15,14 +15,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-// LicenceFlag adds the flag that keeps out what may not be redistributed.
+// LicenceFlag adds the flag that refuses packages which may not be redistributed.
 func LicenceFlag(fs *pflag.FlagSet, r *Rules) {
 	help.Group(fs, "Licences", func(fs *pflag.FlagSet) {
 		fs.StringVar(&r.Licences, "licenses", "", "`FILE` of rules: refuse packages that may not be redistributed, by name and by the recipe in their tarball (see docs/licenses.md)")
 	})
 }
 
-// readLicences reads rules about licences from a file; nil if none is named. Its error is one of package field.
+// readLicences reads rules about licences from a file; nil if none is named. Its error is of package field.
 func readLicences(file string) (*licence.Rules, error) {
 	if file == "" {
 		return nil, nil

@@ -19,7 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// OpenTarget opens a destination for a command that needs nothing else of it.
+// OpenTarget opens a destination for a command that does not need the CDN.
 func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*target.Destination, error) {
 	if err := errors.Join(CheckPlace(where), c.ValidateAt(where)); err != nil {
 		return nil, Usage(err)
@@ -34,7 +34,7 @@ func OpenTarget(ctx context.Context, env Env, where string, c target.Config) (*t
 	return d, err
 }
 
-// waiting shows what is waited for after a change.
+// waiting prints what a command waits for after a change.
 type waiting struct{ out io.Writer }
 
 func (waiting) Invalidating()          {}
@@ -60,7 +60,7 @@ func OpenServed(ctx context.Context, env Env, where string, c target.Config) (*t
 	return d, cdn, nil
 }
 
-// OpenReaders opens what is to be read: a destination, or a URL as clients read it.
+// OpenReaders opens a place for reading: a destination, or a URL as clients read it.
 func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (func(path string) mirror.Reader, func() error, error) {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		t, err := c.Transport(ctx, env.Target())
@@ -83,7 +83,8 @@ func OpenReaders(ctx context.Context, env Env, where string, c target.Config) (f
 	return func(path string) mirror.Reader { return d.Mirror(path) }, d.Close, nil
 }
 
-// OfferedBy returns the packages that mirrors offer; nil for none. They are reached as a target, but for its region.
+// OfferedBy returns the packages that mirrors offer; nil for no mirrors. They are reached as c says, without
+// its region.
 func OfferedBy(ctx context.Context, upstream []string, c target.Config, env target.Environment) (map[spec.Hash]bool, error) {
 	if len(upstream) == 0 {
 		return nil, nil

@@ -19,8 +19,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// Places understands SOURCE and DESTINATION as they are written, and returns the directory of the one and the URL of the
-// other. It recognises typical mistakes: a misspelt command, swapped arguments, the inside of a mirror. No request is made.
+// Places parses SOURCE and DESTINATION, and returns the directory of SOURCE and the URL of DESTINATION. It
+// recognises typical mistakes: a misspelt command, swapped arguments, the inside of a mirror. It makes no
+// request.
 func Places(source, destination string, commands []string) (from, to string, err error) {
 	from, err = target.Path(source)
 	to = target.Canonical(destination)
@@ -40,7 +41,8 @@ func Places(source, destination string, commands []string) (from, to string, err
 	return from, to, errors.Join(err, field.Wrap("destination", CheckPlace(destination)))
 }
 
-// CheckPlace refuses what can be no destination, and a directory inside of a mirror. No request is made.
+// CheckPlace returns an error for an invalid destination, and for a directory inside of a mirror. It makes no
+// request.
 func CheckPlace(where string) error {
 	if err := target.Check(where); err != nil {
 		return err
@@ -53,7 +55,7 @@ func CheckPlace(where string) error {
 	return nil
 }
 
-// CheckUpstream returns all that is wrong with mirrors that clients have besides. No request is made.
+// CheckUpstream returns all mistakes in the names of further mirrors of clients. It makes no request.
 func CheckUpstream(upstream []string) error {
 	var errs []error
 	for _, where := range upstream {
@@ -68,7 +70,7 @@ func CheckUpstream(upstream []string) error {
 	return errors.Join(errs...)
 }
 
-// absent says that a place that is read is no directory, and nil if it is one, or in S3.
+// absent returns an error if a place to read is neither a directory nor in S3.
 func absent(where string) error {
 	dir, err := target.Path(where)
 	if err != nil || strings.Contains(dir, "://") || there(dir) {
@@ -83,7 +85,7 @@ func absent(where string) error {
 // looksLikeHost matches names such as cache.example.org and 127.0.0.1:8080, but not ../mirror.
 var looksLikeHost = regexp.MustCompile(`^([A-Za-z0-9-]+\.)+[A-Za-z0-9-]+(:[0-9]+)?$|^[A-Za-z0-9-]+:[0-9]+$`)
 
-// misread says what the arguments were meant to be if SOURCE is not there; nil if that cannot be told.
+// misread returns what the arguments were meant to be if SOURCE does not exist; nil if that is unclear.
 func misread(source, destination string, commands []string) error {
 	if !strings.ContainsAny(source, "/.:") {
 		given := shell.Quote(redact.URL(destination))
@@ -111,10 +113,10 @@ func there(name string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// inside are the names of directories that a mirror consists of.
+// inside lists the names of the directories of a mirror.
 var inside = []string{"v3", "blobs", "manifests", "build_cache"}
 
-// InsideOf returns the mirror that a directory is a part of; empty: it is none.
+// InsideOf returns the mirror that a directory is part of; empty: none.
 func InsideOf(dir string) string {
 	abs, err := filepath.Abs(dir)
 	if err != nil || !slices.Contains(inside, filepath.Base(abs)) || HoldsMirror(abs) {
@@ -139,8 +141,8 @@ func HoldsMirror(dir string) bool {
 	return slices.ContainsFunc(buildcache.Layouts(), func(l buildcache.Layout) bool { return l.Detect(isDir) })
 }
 
-// OuterOf returns the place around one in S3 that is called as a part of a mirror is; empty: it is not. Whether a mirror is there is
-// for a request to say.
+// OuterOf returns the parent of a place in S3 that is named like a part of a mirror; empty: it is not. Only a
+// request can tell whether a mirror is there.
 func OuterOf(where string) string {
 	bucket, prefix, err := target.BucketAndPrefix(where)
 	dir, name := path.Split(prefix)

@@ -15,30 +15,30 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// An outputError says that a result could not be written to standard output. It is about the reader of the
-// result: what the command did is done, so it does not unwrap to what a full destination would be.
+// An outputError says that a result could not be written to standard output. The work of the command is done,
+// so it does not unwrap to the error of a full destination.
 type outputError struct{ err error }
 
 func (e *outputError) Error() string {
 	cause := e.err
-	var at *fs.PathError // "write /dev/stdout" says the same again
+	var at *fs.PathError // "write /dev/stdout" would repeat the message
 	if errors.As(e.err, &at) {
 		cause = at.Err
 	}
 	return "the result could not be written to standard output: " + cause.Error()
 }
 
-// results is standard output. It keeps the first error, so that a command that does not look at it does not
-// end as if all had been written.
+// Results is standard output. It keeps the first error, so that a command that ignores write errors does not
+// exit as if all output had been written.
 type Results struct {
 	w io.Writer
 
-	mu    sync.Mutex // guards what follows
+	mu    sync.Mutex // guards the fields below
 	err   error
 	begun bool
 }
 
-// newResults returns the standard output that w is.
+// newResults returns w as standard output.
 func newResults(w io.Writer) *Results { return &Results{w: w} }
 
 // Write implements io.Writer.
@@ -70,14 +70,14 @@ func (r *Results) failed() error {
 	return r.err
 }
 
-// ReportVersion grows when a member changes its meaning or goes; new members may come at
-// any time. See docs/json-report.md.
+// ReportVersion grows when a member changes its meaning or is removed; new members may come at any time. See
+// docs/json-report.md.
 const ReportVersion = 1
 
-// ShownWarnings is how many warnings are shown one by one. The JSON report has all.
+// ShownWarnings is how many warnings are shown individually. The JSON report has all.
 const ShownWarnings = 20
 
-// PrintWarnings prints warnings one by one, as far as they are shown, each after a prefix.
+// PrintWarnings prints warnings one by one, each after a prefix, up to ShownWarnings unless whole.
 func PrintWarnings(w io.Writer, prefix string, findings []buildcache.Finding, whole bool) {
 	lines := alike.Lines(findings, whole)
 	for i, l := range lines {
@@ -89,7 +89,7 @@ func PrintWarnings(w io.Writer, prefix string, findings []buildcache.Finding, wh
 	}
 }
 
-// PrintInvalidation prints what was invalidated; nil is nothing.
+// PrintInvalidation prints the invalidated paths; nil prints nothing.
 func PrintInvalidation(w io.Writer, i *target.Invalidation) {
 	if i != nil {
 		escape.Fprintf(w, "invalidation %s: %s %s\n", i.ID, i.Status, strings.Join(i.Paths, " "))

@@ -6,7 +6,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/retrying"
 )
 
-// Target returns what targets are opened with: warnings and retries are shown.
+// Target returns the environment for opening targets; it shows warnings and retries.
 func (e Env) Target() target.Environment {
 	t := target.Environment{Log: e.Log()}
 	if e.Given != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Rules say what is published, and what becomes of the index: the words of flags, of a configuration file or of
-// a workflow, before they are understood.
+// Rules say what is published, and how the index is updated, in the words of flags, of a configuration file or
+// of a workflow, before they are parsed.
 type Rules struct {
 	Selection     source.Selection
 	Index         string // merge, rebuild or none
@@ -26,23 +26,23 @@ type Rules struct {
 	ViewsAre      string // the name of that setting; empty: view
 	IfExists      string // skip, overwrite, overwrite-signed or error
 	RequireSigned bool
-	TrustedKeys   userfile.Names // none: signatures by any key are accepted
+	TrustedKeys   userfile.Names // empty: signatures by any key are accepted
 	PublishKeys   bool
-	Licences      string // a file; empty: licences are not looked at
+	Licences      string // a file; empty: licences are not checked
 	Signing       signing.Config
 	KeepGoing     bool
 	VerifySource  bool
 }
 
-// OverwriteSigned is the word for Overwrite that also replaces signed documents by others that are not signed.
+// OverwriteSigned stands for Overwrite that also replaces signed documents by unsigned ones.
 const OverwriteSigned = "overwrite-signed"
 
-// DefaultRules are those where nothing else is said.
+// DefaultRules returns the rules that apply without settings.
 func DefaultRules() Rules {
 	return Rules{Index: string(publish.IndexMerge), IfExists: string(publish.Skip), PublishKeys: true}
 }
 
-// Options returns what package publish understands, or all that is wrong with the rules, as errors of package field.
+// Options returns the rules for package publish, or all mistakes in them, as errors of package field.
 func (r Rules) Options() (publish.Options, error) {
 	o := publish.Options{
 		Selection: r.Selection, Index: publish.IndexMode(r.Index), IfExists: publish.IfExists(r.IfExists),
@@ -72,10 +72,10 @@ func (r Rules) Options() (publish.Options, error) {
 	return o, errors.Join(append(errs, err)...)
 }
 
-// views takes over the views that get what is published.
+// views sets the views that get the published packages.
 func (r Rules) views(o *publish.Options) error {
 	if len(r.Views) > 0 && o.Index == publish.IndexNone {
-		return field.Wrap("view", errors.New("a view is an index, and none is to be written"))
+		return field.Wrap("view", errors.New("a view is an index, and the index is none"))
 	}
 	var errs []error
 	for _, name := range r.Views {
@@ -90,7 +90,7 @@ func TrustedKeysFlag(fs *pflag.FlagSet, files *userfile.Names, usage string) {
 	fs.Var(files, "trusted-keys", usage+"; repeatable")
 }
 
-// ReadTrust reads the trusted keys from files. Its error is one of package field.
+// ReadTrust reads the trusted keys from files. Its error is of package field.
 func ReadTrust(requireSigned bool, files userfile.Names) (buildcache.Trust, error) {
 	t := buildcache.Trust{RequireSigned: requireSigned}
 	var all []byte
@@ -114,7 +114,7 @@ func ReadTrust(requireSigned bool, files userfile.Names) (buildcache.Trust, erro
 	return t, nil
 }
 
-// Usage returns err as wrong usage of a command line, with its settings shown as flags; nil for nil.
+// Usage returns err as an error of usage of a command line, with its settings shown as flags; nil for nil.
 func Usage(err error) error {
 	return Fail(ExitUsage, field.Named(err, namedFlag))
 }

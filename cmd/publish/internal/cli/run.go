@@ -14,11 +14,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// softMemory is how much memory is used before garbage is collected more often, instead of letting it double what is
-// in use: the index of a large mirror has hundreds of megabytes.
+// softMemory is the memory in use above which garbage is collected more often. Below it, memory may double: the
+// index of a large mirror has hundreds of megabytes.
 const softMemory = 450 << 20
 
-// wantsJSON reports whether a command line, or the environment, asks for a document.
+// wantsJSON reports whether the command line or the environment asks for JSON.
 func (e Env) wantsJSON() bool {
 	own := e.Args
 	if at := slices.Index(own, "--"); at >= 0 {
@@ -27,7 +27,7 @@ func (e Env) wantsJSON() bool {
 	return slices.Contains(own, "--json") || slices.Contains(own, "--json=true") || e.Getenv(Variable("json")) == "true"
 }
 
-// A failureJSON is the document of a command that has failed before it had a result.
+// A failureJSON is the document of a command that failed before it had a result.
 type failureJSON struct {
 	Version  int      `json:"version"`
 	Result   string   `json:"result"`
@@ -40,8 +40,8 @@ func failureOf(err error) failureJSON {
 	return failureJSON{ReportVersion, "failed", ExitCode(err), err.Error(), append([]string{}, Hints(err)...)}
 }
 
-// Run runs a program in an environment and returns its exit code. The context of do ends with the first signal, its
-// streams escape what is written to them, a panic is an internal error, and an error is printed with its hint.
+// Run runs a program in an environment and returns its exit code. The first signal ends the context of do. The
+// streams escape their output, a panic is an internal error, and an error is printed with its hint.
 func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int {
 	if _, set := env.Lookup("GOMEMLIMIT"); !set {
 		debug.SetMemoryLimit(softMemory)
@@ -62,7 +62,7 @@ func Run(ctx context.Context, env Env, do func(context.Context, Env) error) int 
 	if err != nil && !errors.Is(err, ErrReported) {
 		env.Complain(err)
 		if env.wantsJSON() && !out.hasBegun() {
-			_ = WriteJSON(env.Stdout, failureOf(err)) // else out keeps its error
+			_ = WriteJSON(env.Stdout, failureOf(err)) // out keeps the error
 		}
 		escape.Fprintf(env.Stderr, "%s", defect.StackOf(err))
 	}

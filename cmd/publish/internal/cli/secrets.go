@@ -7,11 +7,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
-// SecretVariables are all variables that hold secrets; INPUT_* are those of the action.
+// SecretVariables lists all variables that hold secrets; INPUT_* are those of the action.
 var SecretVariables = []string{signing.KeyVariable, signing.PassphraseVariable, "INPUT_SIGNING-KEY", "INPUT_SIGNING-PASSPHRASE"}
 
-// takeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment of the
-// process, so that no child process gets them.
+// takeSecrets returns an environment in which only Lookup finds secrets. They are removed from the environment
+// of the process, so that child processes do not get them.
 func (e Env) takeSecrets() Env {
 	secrets := make(map[string]string)
 	for _, name := range SecretVariables {

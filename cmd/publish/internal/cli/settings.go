@@ -23,22 +23,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// ConfigFile is read in the current directory when publish is given no arguments.
+// ConfigFile is read in the current directory if publish has no arguments.
 const ConfigFile = "publish.yaml"
 
-// A Setting is a value and where it came from, for a plan to show.
+// A Setting is a value with its origin, for a plan to show.
 type Setting struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
 	From  string `json:"from"` // flag, argument, the name of a variable, or publish.yaml:LINE
 }
 
-// SettingOf is a setting as it is shown.
+// SettingOf returns a setting with URLs redacted.
 func SettingOf(name, value, from string) Setting { return Setting{name, redact.URL(value), from} }
 
-// ReadSettings fills in what the command line leaves open: from PUBLISH_* variables, and, where
-// there are no arguments at all, from publish.yaml. A flag wins over a variable, and a
-// variable over the file.
+// ReadSettings fills in settings that the command line does not give: from PUBLISH_* variables and, without any
+// arguments, from publish.yaml. A flag wins over a variable, and a variable over the file.
 func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destination string, used []Setting, err error) {
 	file := map[string]fileValue{}
 	if len(args) == 0 {
@@ -92,9 +91,10 @@ func ReadSettings(cmd *cobra.Command, args []string, env Env) (source, destinati
 	return values["source"], values["destination"], used, err
 }
 
-// ReadShared fills in, from PUBLISH_* variables, what the command line of any command leaves open about the destination, its credentials and readers,
-// the speed, what is shown, and rules by which packages are refused: a variable that publish obeys is not to mean nothing to the command after it. Other
-// flags may mean something else to each command.
+// ReadShared fills in, from PUBLISH_* variables, settings that the command line of any command does not give:
+// about the destination, its credentials and readers, the speed, the output, and the rules by which packages
+// are refused. So a variable that publish obeys also holds for the next command. Other flags may mean something
+// else to each command.
 func ReadShared(cmd *cobra.Command, env Env) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
@@ -107,7 +107,7 @@ func ReadShared(cmd *cobra.Command, env Env) error {
 	return errors.Join(errs...)
 }
 
-// assign gives a flag a value that was not given as one. What is wrong with it is said of where it came from.
+// assign sets a flag from another origin than the command line. Its error names the origin.
 func assign(cmd *cobra.Command, f *pflag.Flag, text, origin string) error {
 	err := cmd.Flags().Set(f.Name, text)
 	if err == nil {
@@ -124,19 +124,19 @@ func shared(f *pflag.Flag) bool {
 		slices.Contains([]string{"dry-run", "json", "quiet", "verbose", "timeout", "require-signed", "trusted-keys", "licenses"}, f.Name) || strings.HasPrefix(f.Name, "expect-")
 }
 
-// trim takes the spaces off that stand behind the commas of a list.
+// trim removes spaces after the commas of a list.
 func trim(v pflag.Value) {
 	if list, ok := v.(pflag.SliceValue); ok {
 		all := list.GetSlice()
 		for i, text := range all {
 			all[i] = strings.TrimSpace(text)
 		}
-		_ = list.Replace(all) // they are words, which are all taken
+		_ = list.Replace(all) // a list of words accepts all words
 	}
 }
 
-// Named returns err with each setting named as where it was given: a flag, a variable, or a place in publish.yaml. It is nil
-// for nil.
+// Named returns err with each setting named by its origin: a flag, a variable, or a place in publish.yaml. It
+// is nil for nil.
 func Named(err error, used []Setting) error {
 	return field.Named(err, func(name string) string {
 		for _, s := range used {
@@ -144,7 +144,7 @@ func Named(err error, used []Setting) error {
 			case s.Name != name:
 			case !strings.HasPrefix(s.From, ConfigFile):
 				return named(name, s.From)
-			case isPlace(name): // which the message calls by its name
+			case isPlace(name): // the message names the argument itself
 				return s.From
 			default:
 				return s.From + ": " + name
@@ -154,7 +154,7 @@ func Named(err error, used []Setting) error {
 	})
 }
 
-// named is a setting as where it was given.
+// named returns a setting as its origin names it.
 func named(name, from string) string {
 	switch {
 	case strings.HasPrefix(from, ConfigFile):
@@ -168,7 +168,8 @@ func named(name, from string) string {
 // isPlace reports whether a setting is an argument of a command line.
 func isPlace(name string) bool { return name == "source" || name == "destination" }
 
-// namedFlag is a setting in front of what is wrong with it; empty for an argument, which the message calls by its name.
+// namedFlag returns the prefix of a message about a setting; empty for an argument, which the message names
+// itself.
 func namedFlag(name string) string {
 	if isPlace(name) {
 		return ""
@@ -176,7 +177,7 @@ func namedFlag(name string) string {
 	return Flag(name)
 }
 
-// settingNames are the names under which a command takes settings from variables and from publish.yaml.
+// settingNames returns the names under which a command takes settings from variables and from publish.yaml.
 func settingNames(cmd *cobra.Command) []string {
 	names := []string{"source", "destination"}
 	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) {
@@ -187,10 +188,10 @@ func settingNames(cmd *cobra.Command) []string {
 	return names
 }
 
-// isNoSetting reports whether a flag asks for something else than publishing.
+// isNoSetting reports whether a flag asks for other output instead of publishing.
 func isNoSetting(flag string) bool { return flag == "help" || flag == "version" }
 
-// unknownVariables returns an error for each PUBLISH_* variable that is none of the names: a misspelt
+// unknownVariables returns an error for each PUBLISH_* variable with an unknown name: a misspelt
 // PUBLISH_DRY_RUN must not publish.
 func unknownVariables(env Env, names []string) []error {
 	if env.Environ == nil {
@@ -216,10 +217,10 @@ func unknownVariables(env Env, names []string) []error {
 	return errs
 }
 
-// variablePrefix begins the names of variables that are settings.
+// variablePrefix is the prefix of the variables that are settings.
 const variablePrefix = "PUBLISH_"
 
-// SocketSetting is the setting of the commands that talk to a daemon. publish exec sets its variable for the
+// SocketSetting is the setting of the commands that talk to a daemon. publish exec sets its variable for its
 // command, which may run publish.
 const SocketSetting = "socket"
 
@@ -269,7 +270,7 @@ func readConfig() (map[string]fileValue, error) {
 		for _, p := range pairs {
 			at := p.Key.GetToken().Position
 			v := fileValue{name: p.Key.String(), line: at.Line, column: at.Column}
-			key := strings.ReplaceAll(v.name, "_", "-") // as a daemon's configuration writes it
+			key := strings.ReplaceAll(v.name, "_", "-") // as in the configuration of a daemon
 			_, list := p.Value.(*ast.SequenceNode)
 			switch _, twice := values[key]; {
 			case twice:
@@ -289,7 +290,7 @@ func readConfig() (map[string]fileValue, error) {
 	return values, errors.Join(wrong...)
 }
 
-// scalar is the text of a value; a list is written as flags take it, with commas.
+// scalar returns the text of a value; a list is joined with commas, as flags take it.
 func scalar(n ast.Node) (string, error) {
 	if list, ok := n.(*ast.SequenceNode); ok {
 		parts := make([]string, len(list.Values))

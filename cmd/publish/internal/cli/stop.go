@@ -24,7 +24,7 @@ func WithTimeout(ctx context.Context, d time.Duration) (context.Context, context
 	return context.WithTimeoutCause(ctx, d, ErrTimeout)
 }
 
-// Stopped returns the cause of a context that has ended, if err follows from that, and else err.
+// Stopped returns the cause of a context that has ended if err follows from that, and otherwise err.
 func Stopped(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	if errors.Is(err, context.DeadlineExceeded) && errors.Is(cause, ErrTimeout) || errors.Is(err, context.Canceled) && cause != nil {

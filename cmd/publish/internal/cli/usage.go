@@ -14,13 +14,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
-// A Check returns all that is wrong with a command line, as errors of package field, and does nothing else. Its arguments
-// are nil where they cannot be told from the values of unknown flags.
+// A Check returns all mistakes in a command line, as errors of package field, and has no other effect. Its
+// arguments are nil if they cannot be told from the values of unknown flags.
 type Check func(cmd *cobra.Command, args []string) error
 
-// FlagErrors returns a function for cobra that gives wrong flags the exit code of wrong usage. All of a command line are
-// named at once, an unknown one with the flag that is like it, and with them what check finds, or else what can be told of any
-// command: whether its storage and its destination can be.
+// FlagErrors returns a function for cobra that gives wrong flags the exit code of wrong usage. It names all
+// mistakes of a command line at once: unknown flags with a similar flag, and the findings of check. Without a
+// check it validates the storage flags and the destination.
 func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 	return func(cmd *cobra.Command, first error) error {
 		args, unknown, wrong := wrongFlags(cmd, env.Args)
@@ -45,7 +45,7 @@ func FlagErrors(env Env, check Check) func(*cobra.Command, error) error {
 	}
 }
 
-// together returns what is wrong with flags together, and with the destination.
+// together returns mistakes in the combination of flags, and in the destination.
 func together(cmd *cobra.Command, args []string) (errs []error) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if v, ok := once.Inner(f.Value).(checked); ok {
@@ -62,11 +62,11 @@ func together(cmd *cobra.Command, args []string) (errs []error) {
 	return errs
 }
 
-// wrongFlags returns the arguments of a command line, and what is wrong with each of its long flags, in the words of pflag, which
-// stops at the first. Unknown says that one of them is no flag.
+// wrongFlags returns the arguments of a command line, and an error for each of its wrong long flags, in the
+// words of pflag, which stops at the first. Unknown reports an unknown flag among them.
 func wrongFlags(cmd *cobra.Command, all []string) (args []string, unknown bool, errs []error) {
 	args = all
-	if path := strings.Fields(cmd.CommandPath())[1:]; len(path) > 0 { // the words of the command go before
+	if path := strings.Fields(cmd.CommandPath())[1:]; len(path) > 0 { // the words of the command come first
 		if at := slices.Index(all, path[len(path)-1]); at >= 0 {
 			args = all[at+1:]
 		}
@@ -118,7 +118,7 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 		}
 	})
 	if others := commandsWith(cmd.Root(), name); len(others) > 0 {
-		return fmt.Errorf("unknown flag: --%s: it says nothing about %s, it is a flag of %s", name, cmd.CommandPath(), shortList(others))
+		return fmt.Errorf("unknown flag: --%s: %s has no such flag, it is a flag of %s", name, cmd.CommandPath(), shortList(others))
 	}
 	if n := nearest.Word(name, names); n != "" {
 		return fmt.Errorf("unknown flag: --%s, did you mean --%s?", name, n)
@@ -126,7 +126,7 @@ func unknownFlag(cmd *cobra.Command, name string) error {
 	return fmt.Errorf("unknown flag: --%s", name)
 }
 
-// commandsWith are the commands, from one downwards, that take a flag.
+// commandsWith returns the commands, from one downwards, that have a flag.
 func commandsWith(cmd *cobra.Command, flag string) (names []string) {
 	if f := cmd.Flags().Lookup(flag); f != nil && !f.Hidden {
 		names = append(names, cmd.CommandPath())
@@ -137,7 +137,7 @@ func commandsWith(cmd *cobra.Command, flag string) (names []string) {
 	return names
 }
 
-// shortList is the first of some names with commas between them, and how many more there are.
+// shortList joins the first names with commas, and says how many more there are.
 func shortList(names []string) string {
 	const most = 3
 	if len(names) <= most+1 {
@@ -146,7 +146,7 @@ func shortList(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:most], ", "), len(names)-most)
 }
 
-// hinted is an error with a hint of its own.
+// hinted is an error with its own hint.
 type hinted struct {
 	error
 	hint string

@@ -16,10 +16,10 @@ func OneOf[T comparable](v T, all ...T) bool {
 	return false
 }
 
-// Size is a number of bytes for people: 3.1 GiB.
+// Size formats a number of bytes for people: 3.1 GiB.
 func Size(n int64) string { return humanize.IBytes(uint64(max(n, 0))) }
 
-// Short is a text as far as there is room for so many characters.
+// Short cuts a text to a number of characters.
 func Short(text string, room int) string {
 	all := []rune(text)
 	if len(all) <= room || room < 4 {
@@ -28,7 +28,7 @@ func Short(text string, room int) string {
 	return string(all[:room-3]) + "..."
 }
 
-// Prefixed returns the path of a mirror in front of a line about it; nothing for the destination itself.
+// Prefixed returns the path of a mirror as the prefix of a line about it; empty for the destination itself.
 func Prefixed(mirror string) string {
 	if mirror == "" {
 		return ""
@@ -36,7 +36,7 @@ func Prefixed(mirror string) string {
 	return mirror + ": "
 }
 
-// Below makes an error name the mirror of a tree that it is about.
+// Below adds to an error the mirror of a tree in which it occurred.
 func Below(path string, err error) error {
 	if path == "" || err == nil {
 		return err

@@ -14,15 +14,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror/s3"
 )
 
-// A bandwidth is how much may be sent a second at some times of the week. Of several that
-// hold at a time, the first counts.
+// A bandwidth limits the upload rate at some times of the week. If several hold at a time, the first counts.
 type bandwidth struct {
 	Limit limitRate `yaml:"limit"`
 	Days  days      `yaml:"days"`
 	Hours hours     `yaml:"hours"`
 }
 
-// limitRate is in bytes a second; 0: no limit.
+// limitRate is in bytes per second; 0: no limit.
 type limitRate int64
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
@@ -63,8 +62,8 @@ func (d *days) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-// hours are a part of a day, in minutes since midnight, local time. If it ends before it
-// begins it goes over midnight. Zero: all day.
+// hours are a part of a day, in minutes since midnight, local time. If it ends before it begins, it continues
+// after midnight. Zero: all day.
 type hours struct{ from, to int }
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler: 08:00-18:30.
@@ -87,7 +86,7 @@ func clock(text string) (minutes int, err error) {
 	return t.Hour()*60 + t.Minute(), err
 }
 
-// holds reports whether a bandwidth is meant at a time.
+// holds reports whether a bandwidth applies at a time.
 func (b bandwidth) holds(now time.Time) bool {
 	minute, day := now.Hour()*60+now.Minute(), now.Weekday()
 	in := b.Hours == hours{} || minute >= b.Hours.from && minute < b.Hours.to
@@ -100,7 +99,7 @@ func (b bandwidth) holds(now time.Time) bool {
 	return in && (len(b.Days) == 0 || slices.Contains(b.Days, day))
 }
 
-// limitAt is how much may be sent a second at a time; 0: no limit.
+// limitAt returns the limit at a time, in bytes per second; 0: no limit.
 func limitAt(all []bandwidth, now time.Time) int64 {
 	for _, b := range all {
 		if b.holds(now) {
@@ -110,7 +109,7 @@ func limitAt(all []bandwidth, now time.Time) int64 {
 	return 0
 }
 
-// lowest is the lowest limit that there ever is; 0: there is none.
+// lowest returns the lowest limit of all times; 0: there is none.
 func lowest(all []bandwidth) int64 {
 	least := int64(0)
 	for _, b := range all {
@@ -121,16 +120,16 @@ func lowest(all []bandwidth) int64 {
 	return least
 }
 
-// A pacing keeps what all mirrors send through at the limit of the time.
+// A pacing keeps the uploads of all mirrors at the current limit.
 type pacing struct {
-	// mu guards what follows while it is looked at or replaced.
+	// mu guards the fields below while they are read or replaced.
 	mu      sync.Mutex
 	table   []bandwidth
 	limiter *throttle.Limiter // nil: there never was a limit
 }
 
-// use changes over to another timetable. It returns what is to be sent through, nil where there is
-// never a limit, and the lowest limit.
+// use switches to another timetable. It returns the limiter for uploads, nil if there is never a limit, and the
+// lowest limit.
 func (p *pacing) use(table []bandwidth) (l *throttle.Limiter, least int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -145,7 +144,7 @@ func (p *pacing) use(table []bandwidth) (l *throttle.Limiter, least int64) {
 	return p.limiter, least
 }
 
-// adjust sets the limit of a time. p.mu is held.
+// adjust sets the limit for a time. The caller holds p.mu.
 func (p *pacing) adjust(now time.Time) {
 	if p.limiter == nil {
 		return
@@ -159,7 +158,7 @@ func (p *pacing) adjust(now time.Time) {
 	}
 }
 
-// keep changes the limit when it is time to, until ctx ends.
+// keep adjusts the limit when it changes, until ctx ends.
 func (p *pacing) keep(ctx context.Context) error {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()

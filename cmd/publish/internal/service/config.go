@@ -26,12 +26,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/signing"
 )
 
-// Example is what --print-example-config prints: every key, with what it is for.
+// Example is printed by --print-example-config: every key, with an explanation.
 //
 //go:embed daemon.example.yaml
 var Example string
 
-// A Config is the configuration of a daemon, as it is written. The example is its manual.
+// A Config is the configuration file of a daemon. The example is its manual.
 type Config struct {
 	Mode         string         `yaml:"mode"`
 	Queue        string         `yaml:"queue"`
@@ -50,7 +50,7 @@ type Config struct {
 	Mirrors      []MirrorConfig `yaml:"mirrors"`
 }
 
-// A MirrorConfig is one mirror. Most keys are named after the flags that say the same.
+// A MirrorConfig is one mirror. Most keys have the names of the flags of publish.
 type MirrorConfig struct {
 	Name        string `yaml:"name"`
 	Source      string `yaml:"source"`
@@ -99,10 +99,10 @@ type MirrorConfig struct {
 	Catalog              bool   `yaml:"catalog"`
 }
 
-// A fileName is that of a file. An empty one is an error: it would leave out what was asked for.
+// A fileName is the name of a file. An empty name is an error: the setting would be ignored.
 type fileName userfile.Name
 
-// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a place.
+// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a position.
 func (f *fileName) UnmarshalYAML(n ast.Node) error {
 	text, ok := n.(*ast.StringNode)
 	if !ok {
@@ -114,13 +114,13 @@ func (f *fileName) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-// A timespan is a time as Go writes it: 90s, 5m, 1h30m.
+// A timespan is a duration in Go's notation: 90s, 5m, 1h30m.
 type timespan struct {
 	time.Duration
 	set bool
 }
 
-// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a place.
+// UnmarshalYAML implements yaml.NodeUnmarshaler, so that an error has a position.
 func (s *timespan) UnmarshalYAML(n ast.Node) error {
 	d, err := time.ParseDuration(textOf(n))
 	if err != nil || d < 0 {
@@ -130,7 +130,7 @@ func (s *timespan) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-// or is the time, or a default.
+// or returns the duration, or a default.
 func (s timespan) or(d time.Duration) time.Duration {
 	if s.set {
 		return s.Duration
@@ -138,7 +138,7 @@ func (s timespan) or(d time.Duration) time.Duration {
 	return d
 }
 
-// A size64 is a number of bytes as people write it: 16MiB.
+// A size64 is a number of bytes with a unit: 16MiB.
 type size64 int64
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
@@ -149,7 +149,7 @@ func (s *size64) UnmarshalYAML(n ast.Node) error {
 	return nil
 }
 
-// A number is one of at least 1. 0, which is not written, stands for a default.
+// A number is at least 1. 0 means that it is not given, and stands for a default.
 type number int
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler.
@@ -169,7 +169,7 @@ func textOf(n ast.Node) string {
 	return n.String()
 }
 
-// A placedError is about a place in the configuration.
+// A placedError is an error at a position in the configuration.
 type placedError struct {
 	line, column int
 	message      string
@@ -191,7 +191,8 @@ func misplaced(n ast.Node, format string, args ...any) error {
 	return e
 }
 
-// ReadConfig reads a configuration. Its error lists every mistake that can be found at once, with line and column.
+// ReadConfig reads a configuration. Its error lists every mistake that can be found at once, with line and
+// column.
 func ReadConfig(name string) (*Config, error) {
 	text, err := userfile.Read(name)
 	if err != nil {
@@ -204,7 +205,7 @@ func ReadConfig(name string) (*Config, error) {
 	return c, nil
 }
 
-// inFile puts the name of the file before each line of an error.
+// inFile adds the name of the file to each line of an error.
 func inFile(name string, err error) string {
 	var lines []string
 	for _, line := range strings.Split(err.Error(), "\n") {
@@ -213,10 +214,10 @@ func inFile(name string, err error) string {
 	return strings.Join(lines, "\n  ")
 }
 
-// places finds where something is said.
+// places finds the nodes of settings.
 type places struct{ doc *ast.File }
 
-// of is the node at a path: $.mirrors[0].source.
+// of returns the node at a path: $.mirrors[0].source.
 func (p places) of(path string) ast.Node {
 	if at, err := yaml.PathString(path); err == nil {
 		if n, err := at.FilterFile(p.doc); err == nil {
@@ -224,7 +225,7 @@ func (p places) of(path string) ast.Node {
 		}
 	}
 	if i := strings.LastIndexAny(path, ".["); i > 1 {
-		return p.of(path[:i]) // it is missing: what it is missing in
+		return p.of(path[:i]) // it is missing: return the node that lacks it
 	}
 	return nil
 }
@@ -240,7 +241,7 @@ const (
 	defaultStuck    = 10 * time.Minute
 )
 
-// check returns all that is wrong.
+// check returns all mistakes.
 func (c *Config) check(at places) (wrong []error) {
 	say := func(path, format string, args ...any) { wrong = append(wrong, misplaced(at.of(path), format, args...)) }
 	switch c.Mode {
@@ -299,7 +300,7 @@ func (c *Config) checkMirror(i int, say func(key, format string, args ...any)) {
 	}
 	for j := range i {
 		if c.Mirrors[j].Name == m.Name && m.Name != "" {
-			say("name", "two mirrors are called %s: give them names", m.Name)
+			say("name", "two mirrors have the name %s: give them other names", m.Name)
 		}
 		if c.Mirrors[j].Source == m.Source && c.Mirrors[j].Destination == m.Destination {
 			say("source", "%s is published to %s already, by mirror %d", m.Source, m.Destination, j+1)
@@ -322,7 +323,7 @@ func (c *Config) checkMirror(i int, say func(key, format string, args ...any)) {
 	}
 }
 
-// tidySource writes a directory in one way, so that /srv/a and /srv/a/ are one mirror.
+// tidySource cleans the path of a directory, so that /srv/a and /srv/a/ are one mirror.
 func tidySource(dir string) string {
 	if dir == "" {
 		return ""
@@ -330,7 +331,7 @@ func tidySource(dir string) string {
 	return filepath.Clean(dir)
 }
 
-// tidyDestination writes a destination in one way, as far as slashes go. What it is not sure of stays.
+// tidyDestination removes redundant slashes from a destination. Doubtful cases stay.
 func tidyDestination(where string) string {
 	scheme, rest, ok := strings.Cut(where, "://")
 	switch {
@@ -343,10 +344,10 @@ func tidyDestination(where string) string {
 	return where
 }
 
-// keyOf is what a setting is called in the configuration.
+// keyOf returns the key of a setting in the configuration.
 func keyOf(name string) string { return strings.ReplaceAll(name, "-", "_") }
 
-// words are those of the configuration.
+// words returns the terms of the configuration.
 func words() cli.Words {
 	w := cli.CommandLine
 	w.Setting, w.Source, w.Destination = keyOf, "source", "destination"
@@ -362,7 +363,7 @@ func explain(err error) (class, hint string) {
 	return classOf(err), strings.Join(cli.HintsIn(err, words()), "; ")
 }
 
-// rules are those of a mirror's keys.
+// rules returns the rules in the keys of a mirror.
 func (m *MirrorConfig) rules() cli.Rules {
 	r := cli.DefaultRules()
 	r.KeepGoing = true
@@ -377,7 +378,7 @@ func (m *MirrorConfig) rules() cli.Rules {
 	return r
 }
 
-// Target is how the destination of a mirror is reached.
+// Target returns how the destination of a mirror is reached.
 func (m *MirrorConfig) Target() target.Config {
 	return target.Config{
 		S3: s3.Options{

@@ -31,7 +31,7 @@ const (
 	DefaultSocket = "/run/slurm-factory-publish/publish.sock"
 )
 
-// Run runs the daemon, or the indexer, that a file configures, until ctx ends. That it was stopped is no error.
+// Run runs the daemon, or the indexer, that a file configures, until ctx ends, which is not an error.
 func Run(ctx context.Context, env cli.Env, file string) error {
 	hangups, leave := env.Signals.Hangups()
 	defer leave()
@@ -54,7 +54,7 @@ func Run(ctx context.Context, env cli.Env, file string) error {
 	return err
 }
 
-// A service is a daemon with all that it needs around it.
+// A service is a daemon with everything around it.
 type service struct {
 	config    *Config
 	version   string
@@ -62,12 +62,12 @@ type service struct {
 	grace     time.Duration
 	listeners []listener
 	manager   manager
-	// reload reads the configuration again on SIGHUP, which hangups reports. Both are nil where there is
-	// no configuration.
+	// reload reads the configuration again on SIGHUP, which hangups reports. Both are nil if there is no
+	// configuration.
 	reload  func() (*Config, error)
 	hangups <-chan os.Signal
-	extra   []Mirror // that are not in the configuration
-	// up is called when the daemon runs, which stops when it returns. It may be nil.
+	extra   []Mirror // not in the configuration
+	// up is called when the daemon runs; when up returns, the daemon stops. It may be nil.
 	up func(context.Context, *daemon.Daemon) error
 
 	daemon  *daemon.Daemon
@@ -101,7 +101,7 @@ func (s *service) run(ctx context.Context) (err error) {
 	return s.serve(ctx)
 }
 
-// serve runs the daemon and answers for it.
+// serve runs the daemon and its listeners.
 func (s *service) serve(ctx context.Context) error {
 	allow, err := allowed(s.config)
 	if err != nil {
@@ -121,7 +121,7 @@ func (s *service) serve(ctx context.Context) error {
 	return o.serve(ctx)
 }
 
-// mirrors makes of a configuration what the daemon needs.
+// mirrors returns the mirrors of a configuration for the daemon.
 func (s *service) mirrors(c *Config) ([]daemon.Mirror, error) {
 	var all []daemon.Mirror
 	limiter, least := s.pacing.use(c.Bandwidth)
@@ -171,23 +171,23 @@ func (s *service) mirror(m Mirror) daemon.Mirror {
 	}
 }
 
-// fingerprint tells one configuration of a mirror from another, the content of its keys and lock files and what
-// it may send at least included.
+// fingerprint identifies the configuration of a mirror, including the content of its keys and lock files and
+// the lowest upload limit.
 func fingerprint(m *MirrorConfig, least int64) string {
 	text, err := json.Marshal(m)
 	if err != nil {
-		panic(err) // it has no values that JSON has not
+		panic(err) // all its values can be written as JSON
 	}
 	h := sha256.New()
 	h.Write(text)
 	for _, name := range append([]string{string(m.TrustedKeys), string(m.SignKey), string(m.SignPublicKey), string(m.Licenses)}, locksIn(m.Include, m.Exclude)...) {
-		content, _ := userfile.Read(name) // that it can be read was seen when it was checked
+		content, _ := userfile.Read(name) // checking the configuration has read it before
 		fmt.Fprintf(h, "\x00%d\x00%s", len(content), content)
 	}
 	return fmt.Sprintf("%x %d", h.Sum(nil), least)
 }
 
-// locksIn are the lock files that patterns name.
+// locksIn returns the lock files that patterns name.
 func locksIn(patterns ...[]string) []string {
 	var names []string
 	for _, p := range slices.Concat(patterns...) {
@@ -198,7 +198,7 @@ func locksIn(patterns ...[]string) []string {
 	return names
 }
 
-// observed counts a request to S3. That it was answered at all is progress.
+// observed counts a request to S3. Any response is progress.
 func (s *service) observed(r s3.Request) {
 	s.metrics.Request(r.Operation, strconv.Itoa(r.Status))
 	if r.Status != 0 {

@@ -18,24 +18,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
-// maxMistakes is how many mistakes of a configuration are named.
+// maxMistakes is how many mistakes of a configuration are listed.
 const maxMistakes = 50
 
-// ParseConfig reads the text of a configuration. Its error joins all mistakes, in the order of their places.
+// ParseConfig parses a configuration. Its error joins all mistakes, in the order of their positions.
 func ParseConfig(text []byte) (*Config, error) {
 	c := new(Config)
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {
 		return nil, placed(err)
 	}
-	if len(doc.Docs) == 0 || doc.Docs[0].Body == nil { // which lacks everything
+	if len(doc.Docs) == 0 || doc.Docs[0].Body == nil { // it lacks every key
 		return nil, errors.Join(c.check(places{doc})...)
 	}
-	// The decoder stops at the first mistake, so what is wrong is taken out, and the rest read again.
+	// The decoder stops at the first mistake, so remove the mistake and decode the rest again.
 	body := doc.Docs[0].Body
 	underscored(body)
 	var wrong []error
-	var left []string // keys that were taken out
+	var left []string // keys that were removed
 	novalue.Each(body, func(line, column int, reason string) {
 		wrong = append(wrong, &placedError{line, column, reason})
 	})
@@ -62,13 +62,13 @@ func ParseConfig(text []byte) (*Config, error) {
 	for _, one := range c.check(places{doc}) {
 		at, ok := errors.AsType[*placedError](one)
 		gone := func(key string) bool {
-			if ok && at.line == 0 { // nothing of that name is there
+			if ok && at.line == 0 { // nothing has that name
 				key = nearest.Word(key, Keys())
 			}
 			return ok && strings.HasPrefix(at.message, key+":")
 		}
 		if slices.ContainsFunc(left, gone) {
-			continue // what was taken out, or is misspelt, is not missing
+			continue // removed and misspelt keys are not missing
 		}
 		wrong = append(wrong, one)
 	}
@@ -81,8 +81,8 @@ func ParseConfig(text []byte) (*Config, error) {
 	return c, nil
 }
 
-// underscored takes keys that are written with hyphens, as flags and publish.yaml have them, for the same ones with
-// underscores. What is no key with them either stays as it is written.
+// underscored replaces hyphens by underscores in keys, because flags and publish.yaml have hyphens. A key that
+// is unknown either way stays as written.
 func underscored(body ast.Node) {
 	known := Keys()
 	ast.Walk(visitor(func(n ast.Node) {
@@ -106,7 +106,7 @@ func lineOf(err error) int {
 	return 0
 }
 
-// placed returns an error of the decoder as ours.
+// placed converts an error of the decoder.
 func placed(err error) *placedError {
 	var ours *placedError
 	var known yaml.Error
@@ -120,7 +120,8 @@ func placed(err error) *placedError {
 	return &placedError{message: err.Error()}
 }
 
-// drop takes the pair of a mapping that holds a place out of it, the innermost one, and returns its key. It is false if there is none.
+// drop removes the innermost pair of a mapping that contains a position, and returns its key. It returns false
+// if there is none.
 func drop(n ast.Node, line, column int) (key string, ok bool) {
 	switch n := n.(type) {
 	case *ast.MappingNode:
@@ -143,7 +144,7 @@ func drop(n ast.Node, line, column int) (key string, ok bool) {
 	return "", false
 }
 
-// holds reports whether a pair, or what is below it, begins at a place.
+// holds reports whether a pair, or a node below it, begins at a position.
 func holds(pair *ast.MappingValueNode, line, column int) bool {
 	found := false
 	is := func(t *token.Token) bool { return t != nil && t.Position.Line == line && t.Position.Column == column }
@@ -164,10 +165,10 @@ var (
 	unknownKey = regexp.MustCompile(`unknown field "([^"]*)"`)
 )
 
-// kinds are those of Go in the words of YAML.
+// kinds translates names of Go types into words of YAML.
 var kinds = strings.NewReplacer("[]interface {}", "a list", "map[string]interface {}", "a mapping")
 
-// goless says what the decoder says without its being written in Go. An unknown key comes with one that is like it.
+// goless rewrites a message of the decoder without Go types. For an unknown key it suggests a similar one.
 func goless(message string) string {
 	if m := unknownKey.FindStringSubmatch(message); m != nil {
 		return fmt.Sprintf("unknown key %q%s", m[1], nearest.DidYouMean(strings.ReplaceAll(m[1], "-", "_"), Keys()))
@@ -175,7 +176,7 @@ func goless(message string) string {
 	return kinds.Replace(intoGo.ReplaceAllString(message, "want $2, not $1"))
 }
 
-// Keys are the keys that a configuration may have, those of its mirrors included.
+// Keys returns all keys of a configuration, including those of its mirrors.
 func Keys() []string {
 	var names []string
 	for _, t := range []reflect.Type{reflect.TypeFor[Config](), reflect.TypeFor[MirrorConfig](), reflect.TypeFor[bandwidth]()} {

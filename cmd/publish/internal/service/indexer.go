@@ -33,65 +33,65 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-// An indexWork heals mirrors below a destination.
+// An indexWork updates the indices of mirrors below a destination.
 type indexWork struct {
 	destination *target.Destination
 	cdn         *target.CDN
 	trust       buildcache.Trust
 	catalog     bool   // keep the pages of mirrors up to date
-	publicURL   string // of the destination
+	publicURL   string // URL of the destination for clients
 	log         *slog.Logger
 	healed      func(healedMirror)
 }
 
-// A healedMirror is what an indexer did, and left.
+// A healedMirror is the result of an update of a mirror.
 type healedMirror struct {
 	Mirror     string               `json:"mirror"` // below DESTINATION; empty for DESTINATION itself
-	Names      int                  `json:"names"`  // that were told
+	Names      int                  `json:"names"`  // names in the events
 	Indices    []reindex.Healed     `json:"indices"`
 	Pages      []pages.Page         `json:"pages,omitempty"`
-	Left       map[string]string    `json:"left"` // names that are looked at again, and why
+	Left       map[string]string    `json:"left"` // names that are checked again, and why
 	Invalidate *target.Invalidation `json:"invalidation,omitempty"`
 	Seconds    float64              `json:"seconds"`
 }
 
-// A message is hidden again three times in this time, which must not be so short that a slow
-// request is too late. SQS hides for twelve hours at most.
+// A message is hidden again three times in this time, which must be long enough for a slow request. SQS hides
+// for twelve hours at most.
 const (
 	shortestTakeover = 10 * time.Second
 	longestTakeover  = 12 * time.Hour
 )
 
-// An Indexer serves a queue, as it is configured.
+// An Indexer serves a queue, as configured.
 type Indexer struct {
 	Target           target.Config
 	RequireSigned    bool
 	TrustedKeys      userfile.Names
 	Catalog          bool // keep the pages of mirrors up to date
 	Destination      string
-	Listen, Socket   string // where it answers; empty: nowhere
+	Listen, Socket   string // addresses of the listeners; empty: none
 	version          string
 	Queue            string
 	Settle, Takeover time.Duration
-	stalled          time.Duration // without progress it is not healthy
+	stalled          time.Duration // unhealthy after this time without progress
 	log              *slog.Logger
 	healed           func(healedMirror)
-	config           *Config                     // says where is answered, and for whom
-	load             func(context.Context) error // on SIGHUP, which hangups tells of; nil: that stops it
+	config           *Config                     // for the listeners and their users
+	load             func(context.Context) error // on SIGHUP, which hangups reports; nil: SIGHUP stops the indexer
 	hangups          <-chan os.Signal
 }
 
-// check returns all that is wrong with it, as errors of package field.
+// check returns all mistakes in the settings, as errors of package field.
 func (i Indexer) check() error {
 	var errs []error
 	if i.Settle <= 0 {
-		errs = append(errs, field.Wrap("settle", fmt.Errorf("%s: want more than nothing", i.Settle)))
+		errs = append(errs, field.Wrap("settle", fmt.Errorf("%s: want more than 0", i.Settle)))
 	}
 	if i.Takeover < shortestTakeover || i.Takeover > longestTakeover {
 		errs = append(errs, field.Wrap("takeover", fmt.Errorf("%s: want %s to %s", i.Takeover, shortestTakeover, longestTakeover)))
 	}
 	if u, err := url.Parse(i.Destination); err != nil || u.Scheme != "s3" {
-		errs = append(errs, field.Refuse("destination", redact.URL(i.Destination), "want s3://bucket[/prefix]: only S3 tells a queue"))
+		errs = append(errs, field.Refuse("destination", redact.URL(i.Destination), "want s3://bucket[/prefix]: only S3 sends events to a queue"))
 	}
 	if _, err := events.Open(aws.Config{}, i.Queue); err != nil {
 		errs = append(errs, field.Wrap("queue", err))
@@ -99,7 +99,7 @@ func (i Indexer) check() error {
 	return errors.Join(errs...)
 }
 
-// serve serves the queue until ctx ends, which is no error.
+// serve serves the queue until ctx ends, which is not an error.
 func (i Indexer) serve(ctx context.Context) error {
 	trust, err := cli.ReadTrust(i.RequireSigned, i.TrustedKeys)
 	if err = errors.Join(i.check(), i.Target.Validate(), err); err != nil {
@@ -135,7 +135,7 @@ func (i Indexer) serve(ctx context.Context) error {
 	return i.attend(ctx, host, metrics)
 }
 
-// heal brings a mirror in line with what is there, and then the CDN with the mirror.
+// update updates the indices of a mirror from its objects, and then invalidates the CDN.
 func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result, error) {
 	began := time.Now()
 	healed, err := reindex.Heal(ctx, x.destination.Mirror(j.Mirror), x.trust, reindex.Changes{Names: j.Names, Repeated: j.Again})
@@ -155,7 +155,8 @@ func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result
 		all.Add(h.Expectation(j.Mirror), h.Stale)
 	}
 	came := resultOf(healed)
-	// Pages are updated after indices, also those that another program has written. A page that is up to date costs two or three requests.
+	// Pages are updated after indices, even if another program wrote the indices. A page that is up to date
+	// costs two or three requests.
 	var behind error
 	if x.catalog && len(healed) > 0 {
 		out.Pages, behind = updatePages(ctx, x.destination, x.publicURL, []string{j.Mirror}, x.trust, x.log)
@@ -174,7 +175,7 @@ func (x *indexWork) update(ctx context.Context, j events.Changes) (events.Result
 	return came, nil
 }
 
-// turned is what is known of a mirror's indices.
+// resultOf returns what events need to know of the healed indices of a mirror.
 func resultOf(healed []reindex.Healed) events.Result {
 	var o events.Result
 	for _, h := range healed {
@@ -183,7 +184,7 @@ func resultOf(healed []reindex.Healed) events.Result {
 	return o
 }
 
-// Run serves the queue until ctx ends, with what was done printed.
+// Run serves the queue until ctx ends, and prints each update.
 func (i Indexer) Run(ctx context.Context, env cli.Env, asJSON bool) error {
 	if i.Listen != "" {
 		if err := onLoopback(i.Listen); err != nil {
@@ -195,12 +196,12 @@ func (i Indexer) Run(ctx context.Context, env cli.Env, asJSON bool) error {
 	return i.serve(ctx)
 }
 
-// shownKept is how many packages are named that one update keeps out of an index.
+// shownKept is how many packages are named that one update left out of an index.
 const shownKept = 10
 
-// printer returns a function that prints what was done; as text, only what has changed.
+// printer returns a function that prints an update; as text, only changes.
 func printer(asJSON bool, out io.Writer) func(healedMirror) {
-	var mu sync.Mutex // guards the output, while one is printed
+	var mu sync.Mutex // guards the output while one update is printed
 	return func(m healedMirror) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -214,14 +215,14 @@ func printer(asJSON bool, out io.Writer) func(healedMirror) {
 					cli.Prefixed(m.Mirror), h.Layout, english.Plural(len(h.Indexed), "package", ""), h.After, m.Seconds)
 			}
 			for _, k := range h.Kept[:min(len(h.Kept), shownKept)] {
-				escape.Fprintf(out, "%s%s is kept out of the index: %s\n", cli.Prefixed(m.Mirror), k.File, k.Reason)
+				escape.Fprintf(out, "%s%s is left out of the index: %s\n", cli.Prefixed(m.Mirror), k.File, k.Reason)
 			}
 			if n := len(h.Kept) - shownKept; n > 0 {
-				escape.Fprintf(out, "%s%s more are kept out of the index\n", cli.Prefixed(m.Mirror), english.Plural(n, "package", ""))
+				escape.Fprintf(out, "%s%s more are left out of the index\n", cli.Prefixed(m.Mirror), english.Plural(n, "package", ""))
 			}
 		}
 		if n := len(m.Left); n > 0 {
-			escape.Fprintf(out, "%s%s looked at again later\n", cli.Prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
+			escape.Fprintf(out, "%s%s checked again later\n", cli.Prefixed(m.Mirror), english.Plural(n, "name is", "names are"))
 		}
 	}
 }

@@ -14,17 +14,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// What an indexer waits for, by default, so that what comes together is indexed together; and
-// after what time another host takes over what a dead one had begun.
+// Defaults of an indexer: how long it collects events of a mirror before it updates the index, and after what
+// time another host takes over the work of a dead host.
 const (
 	indexerSettle   = 3 * time.Second
 	indexerTakeover = 2 * time.Minute
 )
 
-// indexerGrace is how long an indexer may take to give back what it has in hand.
+// indexerGrace is how long an indexer may take to return its messages.
 const indexerGrace = 10 * time.Second
 
-// indexing is what a configuration with mode: indexer asks for.
+// indexing returns the indexer that a configuration with mode: indexer describes.
 func (c *Config) indexing(log *slog.Logger) Indexer {
 	m := &c.Mirrors[0]
 	return Indexer{
@@ -35,7 +35,7 @@ func (c *Config) indexing(log *slog.Logger) Indexer {
 
 func (c *Config) checkIndexer(say func(path, format string, args ...any)) {
 	if len(c.Mirrors) != 1 {
-		say("$.mirrors", "mirrors: an indexer has one, whose destination holds all that it serves")
+		say("$.mirrors", "mirrors: an indexer has one mirror, whose destination contains all mirrors that it serves")
 		return
 	}
 	err := c.indexing(nil).check()
@@ -67,7 +67,7 @@ func runIndexerMode(ctx context.Context, c *Config, version string, log *slog.Lo
 		if _, err := ReadConfig(file); err != nil {
 			return err
 		}
-		log.Warn("the configuration is right, but an indexer takes a new one only when it starts")
+		log.Warn("the configuration is valid, but an indexer reads it only when it starts")
 		return nil
 	}
 	log.Info("the indexer begins", "version", version, "queue", i.Queue, "destination", i.Destination)
@@ -76,7 +76,7 @@ func runIndexerMode(ctx context.Context, c *Config, version string, log *slog.Lo
 	return err
 }
 
-// attend lets the host serve the queue until ctx ends, and answers for it.
+// attend runs the host until ctx ends, with its listeners.
 func (i Indexer) attend(ctx context.Context, host *events.Host, metrics *api.Metrics) error {
 	allow, err := allowed(i.config)
 	if err != nil {

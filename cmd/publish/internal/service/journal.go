@@ -11,8 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// A journalHandler says before each line how bad it is, as journald and systemd understand it: it is no part
-// of the line that they keep, and `journalctl -p err` shows errors.
+// A journalHandler writes a priority before each line, for journald and systemd. They remove the priority from
+// the line, and `journalctl -p err` shows errors.
 type journalHandler struct {
 	slog.Handler
 	lines *journalLines
@@ -47,7 +47,7 @@ func (h journalHandler) WithGroup(name string) slog.Handler {
 	return journalHandler{h.Handler.WithGroup(name), h.lines}
 }
 
-// journalLines are written with a priority. mu is held while one is made and written.
+// journalLines are written with a priority. mu is held while one line is formatted and written.
 type journalLines struct {
 	mu       sync.Mutex
 	priority string
@@ -63,7 +63,7 @@ func (l *journalLines) Write(line []byte) (int, error) {
 func daemonLog(e cli.Env, format, level string) *slog.Logger {
 	var l slog.Level // info
 	if level != "" {
-		l.UnmarshalText([]byte(level)) // which was checked
+		l.UnmarshalText([]byte(level)) // the level was checked before
 	}
 	o := &slog.HandlerOptions{Level: l}
 	if format == "text" || format == "" && cli.Terminal(e.Raw.Stderr) != nil {

@@ -15,15 +15,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 )
 
-// A listener is where is listened, and for whom.
+// A listener is a listener and the requests that it accepts.
 type listener struct {
 	net.Listener
-	everything bool // also for what changes something
+	everything bool // accepts requests that change something, too
 
-	path, group string // of a socket that we have made; empty: systemd has, or it is an address
+	path, group string // of a socket that we created; empty: from systemd, or an address
 }
 
-// allowed are the users of the socket.
+// allowed returns the users who may use the socket.
 func allowed(c *Config) (api.Allow, error) {
 	allow := api.Allow{Self: os.Getuid()}
 	var err error
@@ -70,8 +70,8 @@ func groupID(name string) (int, error) {
 	return strconv.Atoi(g.Gid)
 }
 
-// listenersOf opens where a configuration says that is listened: the socket, which systemd may
-// have opened for us and an indexer need not have, and an address for who only looks.
+// listenersOf opens the listeners of a configuration: the socket, which systemd may have opened and which an
+// indexer may omit, and an address that serves only reads.
 func listenersOf(c *Config) ([]listener, error) {
 	var all []listener
 	given, err := activation.Listeners()
@@ -99,8 +99,7 @@ func listenersOf(c *Config) ([]listener, error) {
 	return all, nil
 }
 
-// listenUnix listens on a socket that its group may use. One that is left over from a process that
-// has died is replaced.
+// listenUnix listens on a socket that its group may use. It replaces the socket of a dead process.
 func listenUnix(path, group string) (net.Listener, error) {
 	if err := api.CheckSocket(path); err != nil {
 		return nil, err
@@ -114,11 +113,11 @@ func listenUnix(path, group string) (net.Listener, error) {
 	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("socket %s: there is something else of that name", path)
+			return nil, fmt.Errorf("socket %s: another kind of file has that name", path)
 		}
 		os.Remove(path)
 	}
-	// No client gets in before the mode is right.
+	// No client can connect before the mode is set.
 	old := syscall.Umask(0o177)
 	l, err := net.Listen("unix", path)
 	syscall.Umask(old)
@@ -145,7 +144,7 @@ func openTo(path, group string) error {
 	return os.Chmod(path, 0o660)
 }
 
-// onLoopback refuses an address at which others than this machine could look.
+// onLoopback returns an error for an address that other machines could reach.
 func onLoopback(address string) error {
 	host, port, err := net.SplitHostPort(address)
 	if err != nil || port == "" {

@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-// updatePages brings the pages of mirrors up to date. Failures are logged. The error is nil for those that another attempt does not mend: a
-// page that needs an operator must not prevent invalidations.
+// updatePages updates the pages of mirrors. Failures are logged. Failures that another attempt does not repair
+// are not returned: a page that needs an operator must not prevent invalidations.
 func updatePages(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, trust buildcache.Trust, log *slog.Logger) ([]pages.Page, error) {
 	mirrors = slices.Clone(mirrors)
 	slices.Sort(mirrors)

@@ -8,19 +8,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon"
 )
 
-// A Private is a daemon that lives for a command, with one mirror and a socket of its own.
+// A Private is a daemon that lives as long as a command, with one mirror and its own socket.
 type Private struct {
 	Mirror  Mirror
 	Dir     string // holds its queue
 	Socket  string
 	Version string
 	Log     *slog.Logger
-	Grace   time.Duration // that it may take to stop
-	// up is called when the daemon runs, which stops when it returns.
+	Grace   time.Duration // how long it may take to stop
+	// Up is called when the daemon runs; when it returns, the daemon stops.
 	Up func(context.Context, *daemon.Daemon) error
 }
 
-// Run runs the daemon until up returns or ctx ends.
+// Run runs the daemon until Up returns or ctx ends.
 func (p Private) Run(ctx context.Context) error {
 	l, err := listenUnix(p.Socket, "")
 	if err != nil {

@@ -15,12 +15,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// lookAtSocketEvery is how often is looked whether the file of a socket is there.
+// lookAtSocketEvery is how often the file of a socket is checked.
 const lookAtSocketEvery = 5 * time.Second
 
-// keepSocket answers at a socket anew when its file is removed, as by what clears temporary directories: peers
-// could not connect any more. Those that are connected are answered all the same. What else is there under
-// its name stays.
+// keepSocket listens again when the file of a socket was removed, as by a cleaner of temporary directories:
+// otherwise clients could not connect. Connected clients are still served. Another file at that path stays.
 func (o *supervisor) keepSocket(ctx context.Context, g *defect.Group, l listener, h http.Handler) error {
 	if l.path == "" {
 		return nil
@@ -39,18 +38,18 @@ func (o *supervisor) keepSocket(ctx context.Context, g *defect.Group, l listener
 		if err != nil {
 			if failed != err.Error() {
 				failed = err.Error()
-				o.log.Error("the socket was removed, and nothing can connect", "socket", l.path, "reason", failed)
+				o.log.Error("the socket was removed, and clients cannot connect", "socket", l.path, "reason", failed)
 			}
 			continue
 		}
 		failed = ""
-		o.log.Warn("the socket was removed, and is there again", "socket", l.path)
+		o.log.Warn("the socket was removed, and has been created again", "socket", l.path)
 		g.Go(func() error { return api.Serve(ctx, again, h) })
 	}
 }
 
-// relisten is listenUnix while others make files: it leaves the umask alone. The socket is made in a directory
-// that nothing else can enter, and has its mode before it is moved to its place.
+// relisten is listenUnix without changing the umask, because other goroutines create files. It creates the
+// socket in a private directory, sets its mode and moves it to its path.
 func relisten(path, group string) (net.Listener, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, err
@@ -68,7 +67,7 @@ func relisten(path, group string) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l.SetUnlinkOnClose(false) // it has another name then
+	l.SetUnlinkOnClose(false) // its name is another one then
 	if err = openTo(made, group); err == nil {
 		err = os.Rename(made, path)
 	}

@@ -11,12 +11,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/defect"
 )
 
-// A manager, such as systemd, is kept informed of the state of the service.
+// A manager, such as systemd, is notified of the state of the service.
 type manager interface {
 	ready()
 	reloading()
 	stopping(longest time.Duration)
-	// watch tells that all is well, for as long as it is.
+	// watch reports that the service is healthy, for as long as it is.
 	watch(ctx context.Context, health func(context.Context) error) error
 }
 
@@ -25,20 +25,20 @@ type supervisor struct {
 	server    *api.Server
 	listeners []listener
 	manager   manager
-	grace     time.Duration // that it may take to stop
+	grace     time.Duration // how long it may take to stop
 	log       *slog.Logger
 
 	run    func(context.Context) error
 	health func(context.Context) error
-	// beside runs until it has stopped, and up while it is up: it stops when that returns. load
-	// loads the configuration anew on SIGHUP, which hangups tells of. Each may be nil.
+	// beside runs until it has stopped. up runs meanwhile; when it returns, beside is stopped. load reloads the
+	// configuration on SIGHUP, which hangups reports. Each may be nil.
 	beside  func(context.Context) error
 	up      func(context.Context) error
 	load    func(context.Context) error
 	hangups <-chan os.Signal
 }
 
-// serve answers until what it runs has stopped, so that clients that wait receive how it ended.
+// serve serves clients until its work has stopped, so that waiting clients receive the result.
 func (o *supervisor) serve(ctx context.Context) error {
 	work, stopWork := context.WithCancel(ctx)
 	defer stopWork()
@@ -65,7 +65,7 @@ func (o *supervisor) serve(ctx context.Context) error {
 		})
 	}
 	context.AfterFunc(work, func() { o.manager.stopping(o.grace) })
-	context.AfterFunc(gctx, stopWork) // what answers has failed
+	context.AfterFunc(gctx, stopWork) // a listener has failed
 	o.manager.ready()
 	err := o.run(work)
 	stopAnswers()
@@ -75,7 +75,7 @@ func (o *supervisor) serve(ctx context.Context) error {
 	return err
 }
 
-// onHangup reloads the configuration on SIGHUP. One that is wrong changes nothing.
+// onHangup reloads the configuration on SIGHUP. An invalid configuration changes nothing.
 func (o *supervisor) onHangup(ctx context.Context) error {
 	if o.load == nil {
 		return nil
@@ -88,7 +88,7 @@ func (o *supervisor) onHangup(ctx context.Context) error {
 		}
 		o.manager.reloading()
 		if err := o.load(ctx); err != nil && ctx.Err() == nil {
-			o.log.Error("the configuration was not loaded, the old one stays", "reason", err.Error())
+			o.log.Error("the configuration was not loaded, the old one stays in use", "reason", err.Error())
 		}
 		o.manager.ready()
 	}

@@ -21,7 +21,7 @@ func (s systemd) notify(state string) {
 
 func (s systemd) ready() { s.notify(daemon.SdNotifyReady) }
 
-// reloading names the time, without which systemd does not believe it (Type=notify-reload).
+// reloading sends the time, which Type=notify-reload requires.
 func (s systemd) reloading() {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
@@ -30,13 +30,13 @@ func (s systemd) reloading() {
 	s.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, now.Nano()/1000))
 }
 
-// stopping asks for the time that runs may still take, and a little for what comes after.
+// stopping extends the stop timeout of systemd to the longest run, and 10 s for the rest.
 func (s systemd) stopping(longest time.Duration) {
 	s.notify(fmt.Sprintf("%s\nEXTEND_TIMEOUT_USEC=%d", daemon.SdNotifyStopping, (longest + 10*time.Second).Microseconds()))
 }
 
-// watch tells systemd that all is well, twice as often as it wants to hear it, and does not while
-// it is not: then systemd restarts the daemon.
+// watch notifies the watchdog of systemd twice per interval while the service is healthy. Otherwise it sends
+// nothing, and systemd restarts the daemon.
 func (s systemd) watch(ctx context.Context, health func(context.Context) error) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil || interval == 0 {
@@ -58,7 +58,7 @@ func (s systemd) watch(ctx context.Context, health func(context.Context) error) 
 	}
 }
 
-// nobody manages a daemon that lives for a command.
+// nobody is the manager of a daemon that lives as long as a command.
 type nobody struct{}
 
 func (nobody) ready()                 {}

@@ -27,7 +27,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-// A mirrorWork does for a daemon what is to be done for one mirror: it implements daemon.Work.
+// A mirrorWork publishes one mirror for a daemon: it implements daemon.Work.
 type mirrorWork struct {
 	Mirror
 	log         *slog.Logger
@@ -36,16 +36,16 @@ type mirrorWork struct {
 	runs    sync.Mutex // guards running
 	running map[*daemon.Run]bool
 
-	// mu guards what follows, and is held while the destination is opened, so that it is opened once.
+	// mu guards the fields below, and is held while the destination is opened, so that it is opened once.
 	mu     sync.Mutex
 	to     *opened
-	warned map[buildcache.Finding]bool // in the log already
+	warned map[buildcache.Finding]bool // findings logged before
 }
 
 // maxWarned bounds how many warnings are remembered.
 const maxWarned = 1000
 
-// warn logs what is wrong with the destination or the keys, once.
+// warn logs problems of the destination or the keys, each once.
 func (w *mirrorWork) warn(findings []buildcache.Finding) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,12 +57,11 @@ func (w *mirrorWork) warn(findings []buildcache.Finding) {
 			w.warned = make(map[buildcache.Finding]bool)
 		}
 		w.warned[f] = true
-		w.log.Warn("publishing goes on", "file", f.File, "reason", f.Reason)
+		w.log.Warn("publishing continues", "file", f.File, "reason", f.Reason)
 	}
 }
 
-// An opened is a destination and what stands before it. It is kept between runs, for its
-// connections.
+// An opened is a destination and the CDN in front of it. It is kept between runs, for its connections.
 type opened struct {
 	*target.Destination
 	cdn *target.CDN
@@ -72,7 +71,7 @@ func (w *mirrorWork) inbox() (*source.Inbox, error) {
 	return source.OpenInbox(w.Source, source.Rules{Selection: w.Options.Selection, Trust: w.Options.Trust, Signs: w.Options.Sign.Key != nil})
 }
 
-// Arrivals implements daemon.Work. The directory is opened each time: it may be another one.
+// Arrivals implements daemon.Work. It opens the directory each time: another one may have been mounted.
 func (w *mirrorWork) Arrivals(ctx context.Context, dir string) iter.Seq2[daemon.File, error] {
 	return func(yield func(daemon.File, error) bool) {
 		in, err := w.inbox()
@@ -120,7 +119,7 @@ func (w *mirrorWork) Check(ctx context.Context, p daemon.Package, read func(int6
 	return in.Check(ctx, p.File, digest, read)
 }
 
-// open opens the destination, or returns the one that is open.
+// open returns the destination, and opens it if necessary.
 func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -139,7 +138,7 @@ func (w *mirrorWork) open(ctx context.Context) (*opened, error) {
 	return w.to, nil
 }
 
-// forgetOpened makes the destination be opened again next time, with the credentials that there are then.
+// forgetOpened makes the next run open the destination again, with the credentials of that time.
 func (w *mirrorWork) forgetOpened(o *opened) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,17 +147,18 @@ func (w *mirrorWork) forgetOpened(o *opened) {
 	}
 }
 
-// An obligation is what is owed to clients once an index is replaced, as the queue keeps it.
+// An obligation is an invalidation and page updates that are due once an index is replaced, as the queue stores
+// it.
 type obligation struct {
 	Names []string              `json:"names"` // below the destination
 	Shown []reindex.Expectation `json:"shown"`
-	Pages []string              `json:"pages,omitempty"` // mirrors whose page is to be brought up to date
+	Pages []string              `json:"pages,omitempty"` // mirrors whose page must be updated
 }
 
-// owes reports whether something is owed to clients when an index is replaced.
+// owes reports whether a replaced index has obligations.
 func (m *Mirror) owes() bool { return m.Catalog || m.Target.CDN.Caches() }
 
-// begin notes that a run is under way, until the function that it returns is called.
+// begin records that a run has begun, until the returned function is called.
 func (w *mirrorWork) begin(r *daemon.Run) (end func()) {
 	w.runs.Lock()
 	defer w.runs.Unlock()
@@ -173,7 +173,7 @@ func (w *mirrorWork) begin(r *daemon.Run) (end func()) {
 	}
 }
 
-// retrying shows in the status that requests to the destination are sent again.
+// retrying shows in the status that requests to the destination are retried.
 func (w *mirrorWork) retrying(attempt, most int, err error) {
 	line := retrying.Line(attempt, most, err)
 	if line == "" {
@@ -188,7 +188,7 @@ func (w *mirrorWork) retrying(attempt, most int, err error) {
 
 // Publish implements daemon.Work.
 func (w *mirrorWork) Publish(ctx context.Context, r *daemon.Run) (daemon.Result, error) {
-	if err := target.Apart(w.Source, w.Destination); err != nil { // since the configuration was read
+	if err := target.Apart(w.Source, w.Destination); err != nil { // symbolic links may have changed since the configuration was read
 		return daemon.Result{}, runError(err)
 	}
 	defer w.begin(r)()
@@ -211,7 +211,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	}
 	src, err := source.Open(ctx, w.Source, o.Selection)
 	if err != nil {
-		if errors.Is(err, source.ErrNothing) { // nothing of it is selected any more
+		if errors.Is(err, source.ErrNothing) { // the packages are no longer selected
 			return daemon.Result{Refused: verdicts(r, nil)}, nil
 		}
 		return daemon.Result{}, err
@@ -237,7 +237,7 @@ func (w *mirrorWork) publishTo(ctx context.Context, d *opened, r *daemon.Run) (d
 	return w.outcome(r, applied), nil
 }
 
-// intention is what will be owed if the plan is carried out, or half of it.
+// intention returns the obligation of a plan, before the plan is applied.
 func (w *mirrorWork) intention(plan *publish.Plan) []byte {
 	owed := obligation{Names: plan.Stale()}
 	if w.Catalog {
@@ -249,7 +249,7 @@ func (w *mirrorWork) intention(plan *publish.Plan) []byte {
 func encode(d obligation) []byte {
 	text, err := json.Marshal(d)
 	if err != nil {
-		panic(err) // it has no values that JSON has not
+		panic(err) // all its values can be written as JSON
 	}
 	return text
 }
@@ -292,7 +292,7 @@ func (w *mirrorWork) outcome(r *daemon.Run, applied *publish.Outcome) daemon.Res
 
 func below(dir, name string) string { return strings.TrimPrefix(dir+"/"+name, "/") }
 
-// verdicts says why packages of a run were not published.
+// verdicts returns why packages of a run were not published.
 func verdicts(r *daemon.Run, applied *publish.Outcome) map[string]string {
 	refused := make(map[string]string)
 	for _, p := range r.Packages {
@@ -326,7 +326,7 @@ func verdicts(r *daemon.Run, applied *publish.Outcome) map[string]string {
 	return refused
 }
 
-// blobReason is what is wrong with a blob of a package, if that is what is wrong with it.
+// blobReason returns the problem of a blob of a package, if there is one.
 func blobReason(path string, p publish.PlannedPackage, findings []buildcache.Finding) string {
 	for _, f := range findings {
 		if slices.ContainsFunc(p.Blobs, func(b buildcache.Object) bool { return below(path, b.Name) == f.File }) {
@@ -336,7 +336,7 @@ func blobReason(path string, p publish.PlannedPackage, findings []buildcache.Fin
 	return ""
 }
 
-// runError tells the daemon what becomes of a run that has failed.
+// runError tells the daemon whether a failed run is retried.
 func runError(err error) error {
 	if err == nil {
 		return nil
@@ -345,13 +345,13 @@ func runError(err error) error {
 	return &daemon.RunError{Lasting: what == cli.Lasting, Suspect: what == cli.Suspect, Err: err}
 }
 
-// Invalidate implements daemon.Work. The obligations of several runs are met with one invalidation.
+// Invalidate implements daemon.Work. One invalidation meets the obligations of several runs.
 func (w *mirrorWork) Invalidate(ctx context.Context, obligations [][]byte) error {
 	all := obligation{}
 	for _, text := range obligations {
 		var d obligation
 		if err := json.Unmarshal(text, &d); err != nil {
-			return fmt.Errorf("what is owed to caches cannot be read: %w", err)
+			return fmt.Errorf("read the obligations: %w", err)
 		}
 		all.Names = append(all.Names, d.Names...)
 		all.Shown = append(all.Shown, d.Shown...)

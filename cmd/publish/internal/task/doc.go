@@ -1,3 +1,3 @@
-// Package task is the program's main job: it opens a SOURCE and a DESTINATION, plans, carries the plan out, and reports
-// what happened. The command line, the action and publish exec run it, each with its own Observer.
+// Package task is the main job of the program: it opens a SOURCE and a DESTINATION, makes a plan, applies it,
+// and reports the result. The command line, the action and publish exec run it, each with its own Observer.
 package task

@@ -20,14 +20,15 @@ const (
 
 // An Observer follows a publish while it runs. Its result is in the report.
 type Observer interface {
-	// Begin is called when a part begins, which ends the one before.
+	// Begin is called when a part begins, which ends the previous one.
 	Begin(Part)
 	// Note reports one event of a part.
 	Note(format string, args ...any)
 	Scanned(*source.Source)
 	// Planned is called when the report has the plan.
 	Planned(*publish.Plan, *Report)
-	// Progress returns what follows a plan while it is carried out, and a function that ends that with the outcome.
+	// Progress returns an observer of the plan while it is applied, and a function that ends it with the
+	// outcome.
 	Progress(*publish.Plan) (p publish.Progress, stop func(*publish.Outcome))
 	// End is called when the publish has ended, with its error.
 	End(error)

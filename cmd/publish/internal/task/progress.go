@@ -17,23 +17,24 @@ import (
 )
 
 const (
-	LineEvery = 15 * time.Second // where there is no terminal
-	showFrom  = 64 << 20         // a file of so many bytes gets a bar of its own
-	maxBars   = 4                // of single files, so that the screen stays calm
-	maxName   = 40               // of what is shown of a name
+	LineEvery = 15 * time.Second // without a terminal
+	showFrom  = 64 << 20         // a file of this size gets its own bar
+	maxBars   = 4                // of single files, to keep the screen readable
+	maxName   = 40               // shown characters of a name
 )
 
-// A progress shows how a plan is carried out: bars on a terminal, else a line every 15 s; and each step when it is done.
+// A progress shows how a plan is applied: bars on a terminal, otherwise a line every 15 s; and each finished
+// step.
 type progress struct {
 	screen *Screen
 	total  int64
 	began  time.Time
-	trees  bool // there is more than one mirror, so that a step says whose it is
+	trees  bool // there are several mirrors, so a step names its mirror
 
-	mu    sync.Mutex // guards what follows while one event is put in
+	mu    sync.Mutex // guards the fields below while one event is recorded
 	sent  int64
-	step  string           // that began last
-	steps map[string]*step // by mirror, those under way
+	step  string           // the newest step
+	steps map[string]*step // the unfinished ones, by mirror
 	index map[string]time.Duration
 
 	bars  *mpb.Progress // nil where there is no terminal
@@ -131,7 +132,7 @@ func (p *progress) Stored(mirror string, size int64) {
 	}
 }
 
-// over writes the line of a step of a mirror that is done. That of the index waits until its size is known.
+// over writes the line of a finished step of a mirror. The line of the index waits for its size.
 func (p *progress) over(mirror string) {
 	s := p.steps[mirror]
 	if s == nil {
@@ -151,7 +152,7 @@ func (p *progress) over(mirror string) {
 	}
 }
 
-// of names a mirror where there are several.
+// of names a mirror if there are several.
 func (p *progress) of(mirror string) string {
 	if !p.trees {
 		return ""
@@ -175,7 +176,7 @@ func (p *progress) lines() {
 	}
 }
 
-// line is the state in words: blobs: 3.1 GiB of 5.4 GiB, 88 MiB/s, 27s left.
+// line describes the state: blobs: 3.1 GiB of 5.4 GiB, 88 MiB/s, 27s left.
 func (p *progress) line(now time.Time) string {
 	seconds := now.Sub(p.began).Seconds()
 	rate := float64(p.sent) / max(seconds, 0.001)
@@ -186,7 +187,7 @@ func (p *progress) line(now time.Time) string {
 	return fmt.Sprintf("%s: %s of %s, %s/s, %s left", p.step, cli.Size(p.sent), cli.Size(p.total), cli.Size(int64(rate)), left)
 }
 
-// stop ends what is shown, with what came of it.
+// stop ends the display, and writes the result.
 func (p *progress) stop(out *publish.Outcome) {
 	close(p.done)
 	p.stopped.Wait()

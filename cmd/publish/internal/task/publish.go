@@ -27,25 +27,25 @@ type Publish struct {
 	Target              target.Config
 	Options             publish.Options
 	DryRun              bool
-	// From, if set, opens a mirror elsewhere in place of the directory Source, for a destination. Its content is
-	// stored by what Into makes of the destination.
+	// From, if set, opens a mirror elsewhere in place of the directory Source, for a destination. Into stores
+	// its content at the destination.
 	From func(ctx context.Context, to mirror.Store) (*source.Source, error)
 	Into func(mirror.Store) mirror.Store
 	// Upstream are mirrors whose packages are not published.
 	Upstream []string
-	// ReadBack reads the index back from the destination when it has been replaced.
+	// ReadBack reads the index back from the destination after it was replaced.
 	ReadBack bool
-	// Catalog keeps the page of each mirror up to date whose index is replaced.
+	// Catalog updates the page of each mirror whose index is replaced.
 	Catalog bool
 
 	Environment target.Environment
 	Report      *Report
 	Observer    Observer
-	// Identified, if set, receives what requests to a destination in S3 are made as, once.
+	// Identified, if set, receives the identity of requests to a destination in S3, once.
 	Identified func(*target.Identity)
 }
 
-// cdnObserver shows what is done to a CDN as parts of a publish.
+// cdnObserver shows the work on a CDN as parts of a publish.
 type cdnObserver struct{ Observer }
 
 func (o cdnObserver) Invalidating() { o.Begin(PartCDN) }
@@ -59,14 +59,14 @@ func (o cdnObserver) Waiting(until string) {
 	o.Note("waiting until %s", until)
 }
 
-// Run publishes. If it was stopped, the error is the cause.
+// Run publishes. If it is stopped, the error is the cause.
 func (p *Publish) Run(ctx context.Context) error {
 	err := cli.Stopped(ctx, p.run(ctx))
 	p.Observer.End(err)
 	return err
 }
 
-// RunInPlace publishes where the destination is the source: it signs the packages where they are.
+// RunInPlace publishes a source onto itself: it signs the packages in place.
 func (p *Publish) RunInPlace(ctx context.Context) error {
 	err := cli.Stopped(ctx, p.do(ctx, func(ctx context.Context, plan *publish.Plan, d *target.Destination) error {
 		return removeUnsigned(ctx, plan, func(path string) tidier { return d.Mirror(path).(tidier) })
@@ -87,7 +87,7 @@ func (p *Publish) run(ctx context.Context) error {
 
 func nothingElse(context.Context, *publish.Plan, *target.Destination) error { return nil }
 
-// do publishes, and calls then at the end, also where some of the packages were refused.
+// do publishes, and calls then at the end, even if some packages were refused.
 func (p *Publish) do(ctx context.Context, then func(context.Context, *publish.Plan, *target.Destination) error) error {
 	p.Observer.Begin(PartScan)
 	src, err := source.Open(ctx, p.Source, p.Options.Selection)
@@ -105,7 +105,7 @@ func (p *Publish) do(ctx context.Context, then func(context.Context, *publish.Pl
 	return p.publish(ctx, src, d, then)
 }
 
-// runFrom is run for a mirror elsewhere, of which only what the destination lacks is read.
+// runFrom publishes a mirror elsewhere. It reads only the packages that the destination lacks.
 func (p *Publish) runFrom(ctx context.Context) error {
 	p.Observer.Begin(PartScan)
 	d, err := target.Open(ctx, p.Destination, p.Target, p.Environment)
@@ -172,7 +172,8 @@ func (p *Publish) publish(ctx context.Context, src *source.Source, d *target.Des
 	return err
 }
 
-// checkOuter refuses a destination in S3 that is the inside of a mirror. Only where the name is like that a request is made.
+// checkOuter returns an error for a destination in S3 that is the inside of a mirror. It makes a request only
+// if the name suggests that.
 func (p *Publish) checkOuter(ctx context.Context) error {
 	outer := cli.OuterOf(p.Destination)
 	if outer == "" {
@@ -186,7 +187,7 @@ func (p *Publish) checkOuter(ctx context.Context) error {
 	for _, l := range buildcache.Layouts() {
 		for _, err := range d.Mirror("").List(ctx, mirror.Range{Prefix: l.Pointers()}) {
 			if errors.Is(err, mirror.ErrDenied) {
-				return nil // these credentials are for this prefix alone
+				return nil // these credentials are valid for this prefix only
 			}
 			if err != nil {
 				return err
@@ -197,11 +198,11 @@ func (p *Publish) checkOuter(ctx context.Context) error {
 	return nil
 }
 
-// maxIdentify is how long a run whose plan is ready waits to be told what it acts as, since it was asked.
+// maxIdentify is how long a run whose plan is ready waits for its identity, counted from the request.
 const maxIdentify = time.Second
 
-// identify finds out beside the rest what requests are made as. The function that it returns reports that, if it is known
-// or soon will be; only its first call does.
+// identify requests the identity of the credentials in the background. The first call of the returned function
+// reports it, if it is known or arrives in time; later calls do nothing.
 func (p *Publish) identify(ctx context.Context, d *target.Destination) (report func()) {
 	if p.Identified == nil {
 		return func() {}
@@ -224,11 +225,11 @@ func (p *Publish) identify(ctx context.Context, d *target.Destination) (report f
 		case <-late:
 		}
 		cancel()
-		_ = g.Wait() // it has no error
+		_ = g.Wait() // its functions return no error
 	})
 }
 
-// sourceError: a source that cannot be opened is invalid, unless we were stopped.
+// sourceError classes a source that cannot be opened as invalid, unless the run was stopped.
 func sourceError(err error) error {
 	if errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
@@ -236,8 +237,8 @@ func sourceError(err error) error {
 	return cli.Fail(cli.ExitSource, err)
 }
 
-// dryRun checks what would be sent, so that what it prints is what a real run does. To check content elsewhere would be to
-// copy it.
+// dryRun checks the content that would be sent, so that it prints what a real run does. It does not check
+// content elsewhere, which would take as long as copying.
 func (p *Publish) dryRun(ctx context.Context, plan *publish.Plan) error {
 	out := plan.Expected()
 	if p.From == nil {
@@ -271,7 +272,7 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if sweepErr != nil { // everything is published all the same
+		if sweepErr != nil { // all packages are published nevertheless
 			p.Report.Warn(m.Path, "unfinished uploads of others are left over: "+sweepErr.Error())
 		}
 	}
@@ -290,13 +291,13 @@ func (p *Publish) carryOut(ctx context.Context, plan *publish.Plan, d *target.De
 		cdnErr = p.readBack(ctx, all, d)
 	}
 	p.Report.Stored.Requests = d.Requests()
-	if err = errors.Join(cdnErr, err); err == nil { // a page is the least of what can go wrong
+	if err = errors.Join(cdnErr, err); err == nil { // a failure of a page is reported last
 		err = behind
 	}
 	return err
 }
 
-// mirrorsWithPages are those whose page follows an index or a view that counts.
+// mirrorsWithPages returns the mirrors with an index or a view that counts.
 func (p *Publish) mirrorsWithPages(out *publish.Outcome, counts func(publish.Index) bool) []string {
 	if !p.Catalog {
 		return nil
@@ -304,8 +305,8 @@ func (p *Publish) mirrorsWithPages(out *publish.Outcome, counts func(publish.Ind
 	return pages.Of(out, counts)
 }
 
-// updatePages brings the pages of mirrors up to date whose index was replaced, if that is wanted. What fails is a finding, and an error
-// that is no failure of what was published.
+// updatePages updates the pages of mirrors whose index was replaced, if Catalog is set. A failure is a finding,
+// and an error that does not fail the publish.
 func (p *Publish) updatePages(ctx context.Context, out *publish.Outcome, d *target.Destination) error {
 	changed := p.mirrorsWithPages(out, func(x publish.Index) bool { return x.Written })
 	if len(changed) == 0 {
@@ -323,7 +324,7 @@ func (p *Publish) updatePages(ctx context.Context, out *publish.Outcome, d *targ
 	return err
 }
 
-// readBack makes sure that the destination itself shows what was published.
+// readBack checks that the destination itself shows the published index.
 func (p *Publish) readBack(ctx context.Context, all []reindex.Expectation, d *target.Destination) error {
 	for _, s := range all {
 		why, err := s.Unmet(ctx, d.Mirror(s.Path))
@@ -331,9 +332,9 @@ func (p *Publish) readBack(ctx context.Context, all []reindex.Expectation, d *ta
 			err = errors.New(why)
 		}
 		if err != nil {
-			return cli.Fail(cli.ExitVerification, fmt.Errorf("published, but not there when it is read back from the destination: %q: %w", s.Path, err))
+			return cli.Fail(cli.ExitVerification, fmt.Errorf("published, but the destination does not show it: %q: %w", s.Path, err))
 		}
 	}
-	p.Observer.Note("the destination has what was published")
+	p.Observer.Note("the destination shows the published index")
 	return nil
 }

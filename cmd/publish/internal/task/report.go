@@ -26,7 +26,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/pages"
 )
 
-// A Report is what a publish tells: the plan, and what came of it.
+// A Report is the plan and the result of a publish.
 type Report struct {
 	Version  int    `json:"version"`
 	Program  string `json:"program"`
@@ -37,7 +37,7 @@ type Report struct {
 	// SourceEndpoint is the URL of the S3 service that Source is in; empty: Amazon's, or none.
 	SourceEndpoint string               `json:"source_endpoint,omitempty"`
 	Destination    string               `json:"destination"`
-	Identity       *target.Identity     `json:"identity,omitempty"` // what requests to S3 were made as
+	Identity       *target.Identity     `json:"identity,omitempty"` // identity of requests to S3
 	Settings       []cli.Setting        `json:"settings"`
 	SigningKey     string               `json:"signing_key,omitempty"` // fingerprint of the key that signs
 	Mirrors        []MirrorReport       `json:"mirrors"`
@@ -47,7 +47,7 @@ type Report struct {
 	Stored         *Stored              `json:"stored,omitempty"`
 	Pages          []pages.Page         `json:"pages,omitempty"` // with --catalog; in a dry run, those that would be written
 	Invalidate     *target.Invalidation `json:"invalidation,omitempty"`
-	Routed         *Report              `json:"routed,omitempty"` // what was published to another destination, because of its licence
+	Routed         *Report              `json:"routed,omitempty"` // the publish to another destination, because of licences
 	Seconds        float64              `json:"seconds"`
 
 	output  cli.Output
@@ -72,20 +72,20 @@ type MirrorReport struct {
 	Packages []PackageReport `json:"packages"`
 	Counts   map[string]int  `json:"counts"` // of packages, by status
 	Healed   []string        `json:"healed"` // packages that were there and not in the index
-	// Untrusted are documents and keys that were there and that the trusted keys do not cover.
+	// Untrusted are existing documents and keys that the trusted keys do not cover.
 	Untrusted []string     `json:"untrusted"`
 	Index     IndexReport  `json:"index"`
 	Views     []ViewReport `json:"views,omitempty"`     // named indices, of which clients choose one
-	Promotion string       `json:"promotion,omitempty"` // the name of the record of a promotion
+	Promotion string       `json:"promotion,omitempty"` // name of the record of a promotion
 }
 
-// A ViewReport says what became of a named index.
+// A ViewReport describes the change of a named index.
 type ViewReport struct {
 	Name  string      `json:"name"`
 	Index IndexReport `json:"index"`
 }
 
-// Packages says how many packages the index offers. ahead says that what changes is still to be written.
+// Packages says how many packages the index offers. ahead: changes have not been written yet.
 func (r IndexReport) Packages(ahead bool) string {
 	switch {
 	case r.Mode == string(publish.IndexNone):
@@ -98,19 +98,19 @@ func (r IndexReport) Packages(ahead bool) string {
 	return fmt.Sprint(r.After)
 }
 
-// Published reports whether an index names what is new of the mirror.
+// Published reports whether an index names the new packages of the mirror.
 func (m MirrorReport) Published() bool { return m.Index.Written || !m.Index.Changes }
 
-// An IndexReport says what becomes of an index, or what became of it.
+// An IndexReport describes the change of an index, planned or done.
 type IndexReport struct {
 	Mode    string `json:"mode"`
-	Before  int    `json:"before"` // packages that it offers
+	Before  int    `json:"before"` // offered packages
 	After   int    `json:"after"`
 	Changes bool   `json:"changes"`
 	Written bool   `json:"written"`
 	Digest  string `json:"digest,omitempty"`
-	Version string `json:"version,omitempty"` // of what clients read first; in S3, its ETag
-	// Audiences say which versions of Spack see how many packages, where not all see all.
+	Version string `json:"version,omitempty"` // version of the object that clients read first; in S3, its ETag
+	// Audiences say how many packages each version of Spack sees, if they differ.
 	Audiences []indices.Audience `json:"audiences,omitempty"`
 }
 
@@ -121,10 +121,10 @@ type PackageReport struct {
 	Status  string `json:"status"`
 	Reason  string `json:"reason,omitempty"`
 	Bytes   int64  `json:"bytes"`                   // of its blobs
-	License string `json:"license,omitempty"`       // as its recipe says, where it was read
+	License string `json:"license,omitempty"`       // according to its recipe, if the recipe was read
 	Signed  bool   `json:"signed"`                  // in SOURCE, or by this run
 	WasBy   string `json:"was_signed_by,omitempty"` // the key whose signature this run replaces
-	OS      string `json:"os,omitempty"`            // and Target: what it was built for, where its spec was read
+	OS      string `json:"os,omitempty"`            // and Target: from its spec, if the spec was read
 	Target  string `json:"target,omitempty"`
 }
 
@@ -143,8 +143,8 @@ func NewReport(env cli.Env, source, destination string, dryRun bool, used []cli.
 	}
 }
 
-// SetPlan records what is to be done: the plan, the paths to be invalidated, and from which size and in parts of
-// which objects are sent in parts.
+// SetPlan records the plan, the paths to invalidate, the size from which objects are sent in parts, and the
+// size of a part.
 func (r *Report) SetPlan(p *publish.Plan, paths []string, threshold, partSize int64) {
 	r.planned, r.changes, r.SigningKey, r.signs = true, p.Changes(), string(p.SigningKey()), p.Signs()
 	if len(paths) > 0 {
@@ -158,7 +158,7 @@ func (r *Report) Warn(mirror, reason string) {
 	r.Findings = append(r.Findings, buildcache.Finding{Severity: buildcache.Warning, File: mirror, Reason: reason})
 }
 
-// Update takes over what is known of packages, and what is wrong.
+// Update copies the states of packages and the findings of an outcome.
 func (r *Report) Update(p *publish.Outcome) {
 	if p.Findings != nil {
 		r.Findings = p.Findings
@@ -201,7 +201,7 @@ func indexReportOf(x publish.Index) IndexReport {
 	return IndexReport{string(x.Mode), x.Before, x.After, x.Changes, x.Written, x.Digest(), string(x.Version()), x.Audiences}
 }
 
-// SetOutcome records what was done, with so many requests.
+// SetOutcome records the outcome, and the number of requests.
 func (r *Report) SetOutcome(out *publish.Outcome, requests int64) {
 	r.Update(out)
 	r.Stored = &Stored{Objects: out.Objects, Bytes: out.Bytes, Requests: requests}
@@ -210,7 +210,7 @@ func (r *Report) SetOutcome(out *publish.Outcome, requests int64) {
 // MarkIndexed records that everything is stored and in the index.
 func (r *Report) MarkIndexed() { r.indexed = true }
 
-// DryRun reports whether nothing was to be written.
+// DryRun reports whether this is a dry run.
 func (r *Report) DryRun() bool { return r.dryRun }
 
 // Planned reports whether the plan is known.
@@ -222,7 +222,7 @@ func (r *Report) Changes() bool { return r.changes }
 // Indexed reports whether everything is stored and in the index.
 func (r *Report) Indexed() bool { return r.indexed }
 
-// Finish records how it ended.
+// Finish records how the publish ended.
 func (r *Report) Finish(err error) {
 	r.Seconds = time.Since(r.began).Seconds()
 	r.ExitCode = cli.ExitCode(err)
@@ -267,7 +267,7 @@ func (r *Report) PrintTo(w io.Writer) error {
 	return err
 }
 
-// text is the report, and the sentence at its end.
+// text returns the report, and the sentence at its end.
 func (r *Report) text() (body, said string) {
 	var b strings.Builder
 	if r.output.Quiet {
@@ -314,13 +314,13 @@ func (r *Report) planText(b *strings.Builder) {
 			if path == "" {
 				path = "."
 			}
-			escape.Fprintf(b, "  healed: %s there and not in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, alike.Few(m.Healed))
+			escape.Fprintf(b, "  healed: %s missing in the index of %s: %s\n", english.PluralWord(n, "1 package was", fmt.Sprint(n)+" packages were"), path, alike.Few(m.Healed))
 		}
 		for _, v := range m.Views {
 			escape.Fprintf(b, "  view %s of %s, packages: %s\n", v.Name, cmp.Or(m.Path, "."), v.Index.Packages(r.dryRun))
 		}
 		if m.Promotion != "" {
-			escape.Fprintf(b, "  evidence of the promotion: %s\n", m.Promotion)
+			escape.Fprintf(b, "  record of the promotion: %s\n", m.Promotion)
 		}
 		for _, a := range m.Index.Audiences {
 			escape.Fprintf(b, "  %s: %s\n", a.Readers, english.Plural(a.Packages, "package", ""))
@@ -380,8 +380,8 @@ func (r *Report) replaced() string {
 // shownPackages is how many packages of each status are listed without --verbose.
 const shownPackages = 20
 
-// Packages lists the packages, in a table that has as many columns as there are, and that fits the width: what is to be looked at first.
-// Without --verbose, each status has its first packages, and how many more there are.
+// Packages lists the packages in a table that fits the width, problems first. It omits empty columns. Without
+// --verbose it lists the first packages of each status, and counts the others.
 func (r *Report) Packages(b *strings.Builder) {
 	for _, m := range r.Mirrors {
 		for _, status := range []publish.Status{publish.Rejected, publish.Withdrawn, publish.Replaced, publish.Repaired, publish.Skipped, publish.New, publish.Routed, publish.Upstream, publish.Unchanged} {
@@ -419,7 +419,7 @@ func (r *Report) packageLine(b *strings.Builder, p PackageReport) {
 	fmt.Fprintf(b, "  %s\n", line)
 }
 
-// Untrusted is how much is at the destination that the trusted keys do not cover.
+// Untrusted counts the objects at the destination that the trusted keys do not cover.
 func (r *Report) Untrusted() int {
 	n := 0
 	for _, m := range r.Mirrors {
@@ -428,7 +428,7 @@ func (r *Report) Untrusted() int {
 	return n
 }
 
-// unchanged says that nothing is to be sent, which is not to say that all is well.
+// unchanged says that nothing is to be sent, and whether there are problems anyway.
 func (r *Report) unchanged() string {
 	if n := r.Untrusted(); n > 0 {
 		return fmt.Sprintf("nothing to send, but the destination offers %s that the trusted keys do not cover: see the warnings", english.Plural(n, "object", ""))
@@ -443,7 +443,7 @@ func (r *Report) unchanged() string {
 	return "nothing to do: everything is published"
 }
 
-// outcome is the one sentence that says what happened.
+// outcome describes the result in one sentence.
 func (r *Report) outcome() string {
 	n, repaired := 0, 0
 	for _, m := range r.Mirrors {
@@ -473,7 +473,7 @@ func (r *Report) outcome() string {
 	case r.indexed:
 		return r.Result + ": everything is published and in the index, but clients may not see it yet"
 	case r.Stored != nil && r.Stored.Objects > 0:
-		return fmt.Sprintf("%s: %s stored, which will not be sent again; the next run goes on from there", r.Result, english.Plural(r.Stored.Objects, "object", ""))
+		return fmt.Sprintf("%s: %s stored, which will not be sent again; the next run continues from there", r.Result, english.Plural(r.Stored.Objects, "object", ""))
 	}
 	return r.Result
 }

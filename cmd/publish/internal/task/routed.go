@@ -2,7 +2,7 @@ package task
 
 import "github.com/vantagecompute/slurm-factory-publish/publish"
 
-// With are the packages that have a status.
+// With returns the packages with a status.
 func (r *Report) With(status publish.Status) (all []PackageReport) {
 	for _, m := range r.Mirrors {
 		for _, p := range m.Packages {

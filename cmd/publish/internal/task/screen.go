@@ -20,15 +20,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/style"
 )
 
-// A Screen is the observer of the command line. On a terminal, and with --verbose, each step leaves a line that says what it
-// did and how long that took. Bars show what is on its way. With --quiet it shows nothing.
+// A Screen is the observer of the command line. On a terminal, and with --verbose, each step leaves a line with
+// its result and duration. Bars show current uploads. With --quiet it shows nothing.
 type Screen struct {
 	env   cli.Env
 	style style.Style
-	steps bool // each leaves a line
+	steps bool // each step leaves a line
 
-	mu     sync.Mutex // guards what follows while one event is put in
-	above  io.Writer  // where lines go while bars are shown; nil: there are none
+	mu     sync.Mutex // guards the fields below while one event is recorded
+	above  io.Writer  // writer of lines above the bars; nil: there are no bars
 	part   Part
 	began  time.Time
 	report *Report
@@ -40,7 +40,7 @@ func NewScreen(env cli.Env) *Screen {
 	return &Screen{env: env, style: style.Of(env.Raw.Stderr, env.Lookup), steps: (terminal || env.Output.Verbose) && !env.Output.Quiet}
 }
 
-// Introduce says what is published where, given the endpoint of the service that from is in; empty: Amazon's, or none.
+// Introduce prints source and destination. endpoint is the service that from is in; empty: Amazon's, or none.
 func (s *Screen) Introduce(from, to, endpoint string) {
 	if s.env.Output.Quiet {
 		return
@@ -55,7 +55,7 @@ func (s *Screen) Introduce(from, to, endpoint string) {
 	escape.Fprintf(s.env.Stderr, "%s%s -> %s\n", redact.URL(from), at, redact.URL(target.Canonical(to)))
 }
 
-// Identified says what requests are made as.
+// Identified prints the identity of requests.
 func (s *Screen) Identified(who *target.Identity) {
 	if !s.env.Output.Quiet {
 		escape.Fprintf(s.env.Stderr, "%s\n", who)
@@ -77,7 +77,7 @@ func (s *Screen) End(err error) {
 	s.over(err)
 }
 
-// over writes the line of the part that was under way, if it has one: other parts have those of their steps.
+// over writes the line of the current part, if it has one: other parts have the lines of their steps.
 func (s *Screen) over(err error) {
 	step, did := "", ""
 	switch s.part {
@@ -87,7 +87,7 @@ func (s *Screen) over(err error) {
 			did = english.Plural(len(s.report.Invalidate.Paths), "path", "")
 		}
 	case PartVerify:
-		step, did = "read-back", "readers have what was published"
+		step, did = "read-back", "readers have the new index"
 	default:
 		return
 	}
@@ -118,7 +118,7 @@ func (s *Screen) stepDone(step, did string, took time.Duration) {
 	s.line(step, did, took)
 }
 
-// showAbove makes lines go above bars; nil: there are none any more.
+// showAbove makes lines appear above bars; nil: the bars have ended.
 func (s *Screen) showAbove(bars io.Writer) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,7 +128,7 @@ func (s *Screen) showAbove(bars io.Writer) {
 // Note implements Observer.
 func (s *Screen) Note(string, ...any) {}
 
-// Waiting says what is waited for, also where there is no terminal: nothing else shows that the run is alive.
+// Waiting says what the run waits for, also without a terminal: nothing else shows that it is alive.
 func (s *Screen) Waiting(until string) {
 	if !s.env.Output.Quiet {
 		escape.Fprintf(s.env.Stderr, "waiting until %s\n", until)

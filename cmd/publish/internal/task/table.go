@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// Table shows the mirrors. ahead says that what changes is still to be written.
+// Table shows the mirrors. ahead: changes have not been written yet.
 func (r *Report) Table(b *strings.Builder, ahead bool) {
 	columns := []publish.Status{publish.New, publish.Replaced, publish.Unchanged, publish.Skipped, publish.Rejected}
 	for _, seldom := range []publish.Status{publish.Repaired, publish.Upstream, publish.Routed} {

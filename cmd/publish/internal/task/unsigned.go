@@ -10,13 +10,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A tidier is a mirror from which documents can be removed.
+// A tidier can remove documents from a mirror.
 type tidier interface {
 	mirror.Reader
 	mirror.Deleter
 }
 
-// removeUnsigned removes the documents of SOURCE that have been signed under another name, where SOURCE is what was signed. Otherwise a later publish would find both. Only layout v2 has such names.
+// removeUnsigned removes the unsigned documents of SOURCE that were signed in place under another name.
+// Otherwise a later publish would find both. Only layout v2 has such names.
 func removeUnsigned(ctx context.Context, p *publish.Plan, open func(path string) tidier) error {
 	for _, m := range p.Mirrors {
 		at := open(m.Path)
@@ -26,7 +27,7 @@ func removeUnsigned(ctx context.Context, p *publish.Plan, open func(path string)
 			}
 			content, info, err := mirror.Read(ctx, at, q.UnsignedFile, buildcache.MaxDocument)
 			if errors.Is(err, mirror.ErrNotExist) || err == nil && string(content) != string(q.Document) {
-				continue // it is another one by now
+				continue // it has been replaced meanwhile
 			}
 			if err == nil {
 				err = at.Delete(ctx, q.UnsignedFile, info.Version)

@@ -1,5 +1,5 @@
-// Package former knows the names that inputs of the action had before: those of the settings hold everywhere now. A former
-// name is still read, and its use is reported.
+// Package former knows the former names of inputs of the action, from before inputs had the names of settings.
+// A former name still works, and its use is reported.
 package former
 
 import (
@@ -11,7 +11,7 @@ import (
 // A Name is a former name of an input.
 type Name struct {
 	Name, Now string
-	value     func(given string) string // what is given, as it is written now; nil: the same
+	value     func(given string) string // converts a former value; nil: unchanged
 }
 
 // Names are all former names, in the order of action.yml.
@@ -25,13 +25,13 @@ var Names = []Name{
 	{"cloudfront-distribution-id", "distribution-id", nil},
 }
 
-// Advice is what to say of an input under its former name.
+// Advice is the message about the use of a former name.
 func (n Name) Advice() string {
 	return fmt.Sprintf("input %s is deprecated: it is called %s now", n.Name, n.Now)
 }
 
-// Look returns what is given for an input, also under a former name, which is returned if it was used. It is an error to
-// use both. get returns the text of an input.
+// Look returns the value of an input, also under a former name, which is returned if it was used. Using both
+// names is an error. get returns the text of an input.
 func Look(get func(input string) string, name string) (given string, used *Name, err error) {
 	given = get(name)
 	for _, n := range Names {
@@ -40,7 +40,7 @@ func Look(get func(input string) string, name string) (given string, used *Name,
 			continue
 		}
 		if strings.TrimSpace(given) != "" {
-			return given, nil, fmt.Errorf("%s, its former name, is given as well: want one", n.Name)
+			return given, nil, fmt.Errorf("%s, its former name, is given, too: want one", n.Name)
 		}
 		if n.value != nil {
 			old = n.value(strings.TrimSpace(old))
@@ -50,12 +50,12 @@ func Look(get func(input string) string, name string) (given string, used *Name,
 	return given, nil, nil
 }
 
-// Is reports whether an input has a name no more.
+// Is reports whether name is a former name of an input.
 func Is(name string) bool {
 	return slices.ContainsFunc(Names, func(n Name) bool { return n.Name == name })
 }
 
-// Of are the names that an input had before.
+// Of returns the former names of an input.
 func Of(name string) (all []string) {
 	for _, n := range Names {
 		if n.Now == name {

@@ -15,10 +15,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// notable is from which size on an object gets a line of its own.
+// notable is the size from which an object gets its own line.
 const notable = 256 << 20
 
-// A meter counts what is sent and writes a line every 15 s.
+// A meter counts sent bytes and writes a line every 15 s.
 type meter struct {
 	say   func(format string, args ...any)
 	every bool // a line for every object
@@ -29,7 +29,7 @@ type meter struct {
 	}
 	retries atomic.Int64
 
-	mu   sync.Mutex // guards what follows while one event is put in
+	mu   sync.Mutex // guards the fields below while one event is recorded
 	sent map[sending]int64
 	done int
 	now  int64 // bytes
@@ -41,8 +41,7 @@ type meter struct {
 	stopped sync.WaitGroup
 }
 
-// A sending is an object on its way. The blobs of a package have its name, so that there
-// may be more than one.
+// A sending is an object that is being sent. All blobs of a package have its name, so several may share one.
 type sending struct {
 	name string
 	size int64
@@ -93,10 +92,10 @@ func (m *meter) Sent(name string, size, n int64) {
 	}
 }
 
-// Stored implements publish.Progress. What is sent was counted by Sent.
+// Stored implements publish.Progress. Sent has counted the bytes.
 func (m *meter) Stored(string, int64) {}
 
-// objects is how many were sent, of how many.
+// objects returns how many objects were sent, and how many there are.
 func (m *meter) objects() (sent, of int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -127,8 +126,8 @@ func (m *meter) stop() {
 	m.stopped.Wait()
 }
 
-// line is the state in words: 142/214 objects · 3.1/5.4 GiB · 88 MiB/s · ETA 27 s · 2 retries.
-// The rate is that since the last line.
+// line describes the progress: 142/214 objects · 3.1/5.4 GiB · 88 MiB/s · ETA 27 s · 2 retries. The rate is
+// that since the last line.
 func (m *meter) line(now time.Time) string {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package steplog writes the log of a step of a workflow, and knows how far the step is.
+// Package steplog writes the log of a step of a workflow, and knows the progress of the step.
 package steplog
 
 import (
@@ -21,31 +21,31 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// What an action does before its job.
+// The parts of an action before its job.
 const (
 	PartInputs   task.Part = "Inputs"
 	PartIdentity task.Part = "Identity"
 	PartCommand  task.Part = "Command"
 )
 
-// Parts are in their order.
+// Parts lists the parts in their order.
 var Parts = []task.Part{PartInputs, PartIdentity, PartCommand, task.PartScan, task.PartPlan, task.PartUpload, task.PartIndex, task.PartPages, task.PartCDN, task.PartVerify}
 
-// A Log is the observer of an action: it writes the log, a group for each part, and
-// knows how far the job is even if the job does not end.
+// A Log is the observer of an action. It writes the log, with a group for each part, and knows the progress of
+// the job even if the job does not end.
 type Log struct {
 	runner *workflow.Runner
 
 	Trusted bool // signatures are checked
 
-	mu       sync.Mutex // guards what follows while one event is put in
-	role     string     // that was assumed
+	mu       sync.Mutex // guards the fields below while one event is recorded
+	role     string     // the assumed role
 	part     task.Part
 	began    time.Time
 	spent    []Spent
 	meter    *meter
-	indexing []string // the mirrors whose index was begun
-	written  []string // those whose index was replaced
+	indexing []string // the mirrors whose index is being written
+	written  []string // the mirrors whose index was replaced
 	warnings []warning
 }
 
@@ -55,23 +55,23 @@ type Spent struct {
 	Time time.Duration
 }
 
-// A warning is what is wrong with so many things in the same way.
+// A warning is a kind of problem, with the things that have it.
 type warning struct {
 	kind  string
 	about []string
 }
 
-// New returns the log of the step that a runner runs.
+// New returns the log of a step.
 func New(r *workflow.Runner) *Log { return &Log{runner: r} }
 
-// Acts notes that a role was assumed.
+// Acts records that a role was assumed.
 func (w *Log) Acts(role string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.role = role
 }
 
-// Begin implements task.Observer. A part that is over does not come back.
+// Begin implements task.Observer. A part that has ended does not begin again.
 func (w *Log) Begin(p task.Part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -93,7 +93,7 @@ func (w *Log) closePart() {
 	}
 }
 
-// End implements task.Observer. Whatever is wrong is in the report.
+// End implements task.Observer. The report holds the error.
 func (w *Log) End(error) {}
 
 // Close ends the last part.
@@ -128,7 +128,7 @@ func (w *Log) Planned(_ *publish.Plan, r *task.Report) {
 	w.runner.Say("%s", b.String())
 }
 
-// Signatures says how many packages are signed, and whether that was looked at.
+// Signatures says how many packages are signed, and whether the signatures were checked.
 func (w *Log) Signatures(r *task.Report) string {
 	signed, all := 0, 0
 	for _, m := range r.Mirrors {
@@ -202,16 +202,16 @@ func (w *Log) Observe(r s3.Request) {
 	}
 }
 
-// A State is how far the job is.
+// A State is the progress of the job.
 type State struct {
-	Role              string // that was assumed
+	Role              string // the assumed role
 	Part              task.Part
 	Spent             []Spent
 	Sent, Total       int      // objects
-	Indexing, Written []string // the mirrors whose index was begun, and was replaced
+	Indexing, Written []string // the mirrors whose index is being written, and was replaced
 }
 
-// State returns how far the job is, also while it goes on.
+// State returns the progress of the job, also while it runs.
 func (w *Log) State() State {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -222,7 +222,7 @@ func (w *Log) State() State {
 	return f
 }
 
-// Warn writes what is no reason to fail into the log, and keeps it for the top of the run.
+// Warn writes a warning into the log, and keeps it for the annotations of the run.
 func (w *Log) Warn(kind, about string) {
 	w.runner.Say("warning: %s: %s", kind, about)
 	w.mu.Lock()
@@ -237,8 +237,8 @@ func (w *Log) Warn(kind, about string) {
 }
 
 const (
-	maxWarnings = 5 // annotations: GitHub shows 10 of a step, and nobody reads them
-	maxAbout    = 5 // of what a warning is about
+	maxWarnings = 5 // annotations: GitHub shows 10 per step, and more are not read
+	maxAbout    = 5 // things that one warning names
 )
 
 // Annotate shows the warnings at the top of the run, each kind once.
@@ -247,7 +247,7 @@ func (w *Log) Annotate() {
 	defer w.mu.Unlock()
 	for i, one := range w.warnings {
 		if i == maxWarnings-1 && len(w.warnings) > maxWarnings {
-			w.runner.Warning("more warnings", fmt.Sprintf("%d kinds of warnings more: see the log of the step", len(w.warnings)-i))
+			w.runner.Warning("more warnings", fmt.Sprintf("%d more kinds of warnings: see the log of the step", len(w.warnings)-i))
 			return
 		}
 		w.runner.Warning(one.kind, one.text())
@@ -265,10 +265,10 @@ func (one warning) text() string {
 	return text
 }
 
-// Logger is for the packages below.
+// Logger returns a logger for other packages.
 func (w *Log) Logger() *slog.Logger { return slog.New(logHandler{w, nil}) }
 
-// A logHandler writes what others say into the log of the step.
+// A logHandler writes the records of other packages into the log of the step.
 type logHandler struct {
 	*Log
 	attrs []slog.Attr

@@ -13,8 +13,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Read returns the content of a regular file in the workspace or in the temporary directory. Symbolic links
-// may lead from one to the other, and no further.
+// Read returns the content of a regular file in the workspace or in the temporary directory. Symbolic links may
+// lead from one to the other, but to no other place.
 func (r *Runner) Read(path string) ([]byte, error) {
 	name, err := r.resolved(path, r.Here(path))
 	if err != nil {
@@ -23,20 +23,20 @@ func (r *Runner) Read(path string) ([]byte, error) {
 	content, err := userfile.ReadNoLink(name)
 	var of *fs.PathError
 	if errors.As(err, &of) {
-		of.Path = path // as the workflow calls it
+		of.Path = path // the path that the workflow gave
 	}
 	return content, err
 }
 
-// A File is one that is to be written where later steps can read it.
+// A File is an output file for later steps.
 type File struct {
 	runner *Runner
 	place  place
 	rel    string
 }
 
-// File returns the file that a workflow calls path. It must be in the workspace or the
-// temporary directory: nothing else of us is left when we have ended.
+// File returns the file at a path of the workflow. It must be in the workspace or the temporary directory: the
+// rest of the container is removed at the end.
 func (r *Runner) File(path string) (*File, error) {
 	p, rel, ok := r.place(r.Here(path), asItIs)
 	switch {
@@ -45,15 +45,15 @@ func (r *Runner) File(path string) (*File, error) {
 	case rel != "" && rel != ".":
 		return nil, fmt.Errorf("%q belongs to the runner", path)
 	}
-	return nil, fmt.Errorf("%q is neither below github.workspace nor below runner.temp, and nothing else of this container is left", path)
+	return nil, fmt.Errorf("%q is neither below github.workspace nor below runner.temp, and the rest of this container is removed", path)
 }
 
-// Path is where the file is in here.
+// Path is the path of the file in the container.
 func (f *File) Path() string { return filepath.Join(f.place.here, f.rel) }
 
-// Write replaces the file, and its directory if there is none. A later step sees the old file or all of
-// the new one. File and directory get the owner of the place, because the next checkout cannot remove what root owns
-// in a workspace. No symbolic link is followed, and nothing of the runner's is replaced.
+// Write replaces the file, and creates its directory. A later step sees the old file or the complete new one.
+// File and directory get the owner of the place, because the next checkout cannot remove files of root from a
+// workspace. Write follows no symbolic link, and replaces no file of the runner.
 func (f *File) Write(content []byte) error {
 	root, err := os.OpenRoot(f.place.here)
 	if err != nil {
@@ -86,7 +86,7 @@ func (f *File) Write(content []byte) error {
 	return err
 }
 
-// makeDir makes a directory, unless there is one; a link to a directory is refused.
+// makeDir makes a directory unless it exists; a link to a directory is an error.
 func makeDir(root *os.Root, name string, owner fs.FileInfo) error {
 	switch err := root.Mkdir(name, 0o755); {
 	case err == nil:
@@ -113,10 +113,10 @@ func kind(info fs.FileInfo) string {
 	return "a device or a pipe"
 }
 
-// fileCommands are the files that the runner reads after a step, and executes.
+// fileCommands are the files that the runner reads and executes after a step.
 var fileCommands = []string{"GITHUB_OUTPUT", "GITHUB_STEP_SUMMARY", "GITHUB_ENV", "GITHUB_PATH", "GITHUB_STATE", "GITHUB_EVENT_PATH"}
 
-// replaceable refuses what the file must not replace.
+// replaceable returns an error if the file must not be replaced.
 func (f *File) replaceable(root *os.Root) error {
 	is, err := root.Lstat(f.rel)
 	if err == nil && !is.Mode().IsRegular() {
@@ -134,7 +134,7 @@ func (f *File) replaceable(root *os.Root) error {
 		if command == "" {
 			continue
 		}
-		// Whatever it is called here: the same directory may be mounted twice.
+		// Compare the files, not the paths: the same directory may be mounted twice.
 		its, err := os.Stat(filepath.Dir(command))
 		if err == nil && filepath.Dir(f.rel) != "." && os.SameFile(its, dir) {
 			return fmt.Errorf("%q is where the runner keeps $%s", f.rel, variable)
@@ -146,7 +146,7 @@ func (f *File) replaceable(root *os.Root) error {
 	return nil
 }
 
-// writeNew writes a file that is not there yet.
+// writeNew writes a file that does not exist.
 func writeNew(root *os.Root, name string, content []byte, owner fs.FileInfo) error {
 	w, err := root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {

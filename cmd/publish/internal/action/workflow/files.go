@@ -7,16 +7,15 @@ import (
 	"unicode/utf8"
 )
 
-// maxSummary is what is written of a summary; GitHub refuses all of one that has more
-// than 1 MiB.
+// maxSummary is the maximum length of a summary. GitHub rejects a summary of more than 1 MiB.
 const maxSummary = 900 << 10
 
-// delimiter is what go-githubactions puts before and after the value of an output. A value
-// that is this would end itself.
+// delimiter is what go-githubactions writes before and after the value of an output. It cannot be within a
+// value.
 const delimiter = "_GitHubActionsFileCommandDelimeter_"
 
-// Output sets an output of the step. A value is one line: what is not would let
-// somebody's file name set other outputs, and is left out.
+// Output sets an output of the step. A value is one line. Other values are left out, because the name of a file
+// could set other outputs.
 func (r *Runner) Output(name, value string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -38,15 +37,15 @@ func (r *Runner) Summary(markdown string) {
 	r.file("GITHUB_STEP_SUMMARY", func() { r.gh.AddStepSummary(cut(r.redact(markdown), maxSummary)) })
 }
 
-// lacking says what is missing if a file cannot be written.
+// lacking says which output is missing if a file cannot be written.
 var lacking = map[string]string{
 	"GITHUB_OUTPUT":       "outputs are missing",
 	"GITHUB_STEP_SUMMARY": "the summary is missing",
 }
 
-// file writes to the file that a variable names. Without one, which is so outside of a
-// runner, nothing is written; go-githubactions would panic. That one cannot be written is shown at the top of the
-// run, once: later steps lack what was to be in it.
+// file writes to the file that a variable names. Outside of a runner the variable is not set, and nothing is
+// written; go-githubactions would panic. A file that cannot be written is reported once, at the top of the run:
+// later steps lack its content.
 func (r *Runner) file(variable string, write func()) {
 	if r.getenv(variable) == "" {
 		return
@@ -62,7 +61,7 @@ func (r *Runner) file(variable string, write func()) {
 	write()
 }
 
-// cut ends a text that is too long, between two characters.
+// cut shortens a text to a limit in bytes, between two characters.
 func cut(text string, limit int) string {
 	const end = " ..."
 	if len(text) <= limit {

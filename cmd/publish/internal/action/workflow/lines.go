@@ -2,16 +2,16 @@ package workflow
 
 import "bytes"
 
-// Lines shows what is written to it in the log of the step, where nothing of it is a command of the workflow.
+// Lines is a writer to the log of the step; its lines are never commands of the workflow.
 type Lines struct {
 	to   *Runner
 	rest []byte
 }
 
-// Lines returns what shows lines in the log.
+// Lines returns a writer of lines to the log.
 func (r *Runner) Lines() *Lines { return &Lines{to: r} }
 
-// Write shows whole lines.
+// Write writes complete lines.
 func (l *Lines) Write(p []byte) (int, error) {
 	l.rest = append(l.rest, p...)
 	for {
@@ -24,7 +24,7 @@ func (l *Lines) Write(p []byte) (int, error) {
 	}
 }
 
-// End shows what is left of a line.
+// End writes the rest of an incomplete line.
 func (l *Lines) End() {
 	if len(l.rest) > 0 {
 		l.to.Say("%s", l.rest)
@@ -32,13 +32,13 @@ func (l *Lines) End() {
 	l.rest = nil
 }
 
-// mostShown is how much of what a command writes the summary shows, in bytes: the end of it.
+// mostShown is the maximum number of bytes of the output of a command in the summary: its end.
 const mostShown = 64 << 10
 
-// A Tail is the end of what is written to it.
+// A Tail keeps the end of what is written to it.
 type Tail struct{ text []byte }
 
-// Write keeps the end.
+// Write keeps the end of p.
 func (t *Tail) Write(p []byte) (int, error) {
 	t.text = append(t.text, p...)
 	if n := len(t.text) - mostShown; n > mostShown {
@@ -47,7 +47,7 @@ func (t *Tail) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// String returns whole lines.
+// String returns complete lines.
 func (t *Tail) String() string {
 	text := t.text
 	if n := len(text) - mostShown; n > 0 {

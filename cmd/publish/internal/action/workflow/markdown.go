@@ -8,8 +8,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// Text writes text so that Markdown shows it as it is, anywhere in a line, also in the cell
-// of a table: no link, no picture, no HTML, no code of it works.
+// Text escapes text so that Markdown shows it literally anywhere in a line, also in the cell of a table:
+// without links, pictures, HTML and code.
 func Text(text string) string {
 	var b strings.Builder
 	text = escape.Line(text)
@@ -17,7 +17,7 @@ func Text(text string) string {
 		switch {
 		case c >= utf8.RuneSelf, c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.ContainsRune(` .,;-/()"'%?`, c):
 			b.WriteRune(c)
-		case c == ':' && strings.HasPrefix(text[i+1:], " "): // no scheme of a link, no :emoji:
+		case c == ':' && strings.HasPrefix(text[i+1:], " "): // not a scheme of a link, nor :emoji:
 			b.WriteRune(c)
 		default:
 			fmt.Fprintf(&b, "&#%d;", c)
@@ -26,10 +26,10 @@ func Text(text string) string {
 	return b.String()
 }
 
-// Code is Text in the letters of code.
+// Code is Text in a code font.
 func Code(text string) string { return "<code>" + Text(text) + "</code>" }
 
-// Block is text as it is, in a block of code that nothing in it can end.
+// Block returns text in a block of code that the text cannot end.
 func Block(language, text string) string {
 	fence := "```"
 	for strings.Contains(text, fence) {
@@ -42,7 +42,7 @@ func Block(language, text string) string {
 	return fence + language + "\n" + strings.Join(lines, "\n") + "\n" + fence + "\n"
 }
 
-// Table is a table. Its cells are Markdown.
+// Table returns a table. Its cells are Markdown.
 func Table(head []string, rows [][]string) string {
 	var b strings.Builder
 	line := func(cells []string) { fmt.Fprintf(&b, "| %s |\n", strings.Join(cells, " | ")) }

@@ -10,22 +10,22 @@ import (
 	"strings"
 )
 
-// A place is a directory that our container shares with the machine it runs on.
+// A place is a directory that the container shares with its host.
 type place struct {
-	name  string // what workflows call it
+	name  string // name in workflows
 	here  string // its path in the container
-	there string // its path on the machine, by which other steps know it; empty: not known
+	there string // path on the host, as other steps know it; empty: unknown
 }
 
-// visible reports whether the directory is here at all.
+// visible reports whether the directory exists in the container.
 func (p place) visible() bool {
 	info, err := os.Stat(p.here)
 	return p.here != "" && err == nil && info.IsDir()
 }
 
-// places are the workspace and the temporary directory. The runner tells us their paths
-// in here; those on the machine follow from where it keeps the workspaces of a
-// repository, which it does not translate.
+// places are the workspace and the temporary directory. The runner gives their paths in the container. Their
+// paths on the host follow from the directory of the workspaces of a repository, which the runner does not
+// translate.
 func (r *Runner) places() []place {
 	workspace := place{name: "github.workspace", here: r.getenv("GITHUB_WORKSPACE")}
 	temp := place{name: "runner.temp", here: r.getenv("RUNNER_TEMP")}
@@ -40,7 +40,7 @@ func (r *Runner) places() []place {
 	return []place{workspace, temp}
 }
 
-// below returns what comes after dir in path, and whether it is there at all.
+// below returns the part of path below dir, and whether path is below dir.
 func below(path, dir string) (string, bool) {
 	if dir == "" || !filepath.IsAbs(path) {
 		return "", false
@@ -49,8 +49,8 @@ func below(path, dir string) (string, bool) {
 	return rel, err == nil && filepath.IsLocal(rel)
 }
 
-// Here returns the path in this container of what a workflow calls path: relative to
-// the workspace, or absolute, in here or on the machine.
+// Here returns the path in the container of a path in a workflow: relative to the workspace, or absolute, in
+// the container or on the host.
 func (r *Runner) Here(path string) string {
 	path = strings.TrimPrefix(path, "file://")
 	places := r.places()
@@ -65,7 +65,7 @@ func (r *Runner) Here(path string) string {
 	return filepath.Clean(path)
 }
 
-// There returns the path by which other steps know a file that is called path in here.
+// There returns the path by which other steps know a path in the container.
 func (r *Runner) There(path string) string {
 	for _, p := range r.places() {
 		if rel, ok := below(path, p.here); ok && p.there != "" {
@@ -75,11 +75,10 @@ func (r *Runner) There(path string) string {
 	return path
 }
 
-// owned are the directories below runner.temp that belong to the runner. It executes what is
-// written into some of them.
+// owned lists the directories below runner.temp that belong to the runner. It executes files in some of them.
 var owned = []string{"_runner_file_commands", "_github_home", "_github_workflow"}
 
-// place returns the place that a path in here is in, and the path below it.
+// place returns the place that a path in the container is in, and the path below it.
 func (r *Runner) place(path string, resolve func(string) (string, error)) (in place, rel string, ok bool) {
 	for _, p := range r.places() {
 		dir, err := resolve(p.here)
@@ -93,8 +92,8 @@ func (r *Runner) place(path string, resolve func(string) (string, error)) (in pl
 
 func asItIs(path string) (string, error) { return path, nil }
 
-// resolved follows the symbolic links in the path of a file that is in here, and refuses one that is not in
-// the workspace or the temporary directory then. given is what the workflow calls it.
+// resolved follows the symbolic links in a path in the container. It is an error if the result is outside of
+// the workspace and the temporary directory. given is the path in the workflow.
 func (r *Runner) resolved(given, path string) (string, error) {
 	is, err := filepath.EvalSymlinks(path)
 	if err != nil {
@@ -109,8 +108,8 @@ func (r *Runner) resolved(given, path string) (string, error) {
 	return is, nil
 }
 
-// Directory returns where a directory is in here, without symbolic links. It is the workspace, the temporary
-// directory, or in one of them. One that is not there is an error that says what could have been meant.
+// Directory returns the path of a directory in the container, without symbolic links. It is the workspace, the
+// temporary directory, or in one of them. For a missing directory the error suggests another.
 func (r *Runner) Directory(path string) (string, error) {
 	dir := r.Here(path)
 	info, err := os.Stat(dir)
@@ -125,16 +124,16 @@ func (r *Runner) Directory(path string) (string, error) {
 	temp := r.places()[1]
 	for _, of := range []string{temp.here, temp.there} {
 		if _, ok := below(dir, of); ok && !temp.visible() {
-			return "", fmt.Errorf("%q is below runner.temp, which container actions see from version 2.329.0 of the runner on: update the runner, or have the buildcache below github.workspace", path)
+			return "", fmt.Errorf("%q is below runner.temp, which container actions see since version 2.329.0 of the runner: update the runner, or have the buildcache below github.workspace", path)
 		}
 	}
-	return "", fmt.Errorf("%q is not there. An action in a container sees of its machine only %s", path, r.sight())
+	return "", fmt.Errorf("%q is not there. Of its host, an action in a container sees only %s", path, r.sight())
 }
 
-// maxListed is how much of a directory a message lists.
+// maxListed is how many entries of a directory a message lists.
 const maxListed = 20
 
-// sight says what there is to see.
+// sight describes the visible directories.
 func (r *Runner) sight() string {
 	var all []string
 	for _, p := range r.places() {

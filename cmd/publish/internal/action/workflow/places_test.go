@@ -67,7 +67,7 @@ func TestDirectory(t *testing.T) {
 	}
 	for _, row := range []struct{ path, want string }{
 		{"buildcach", `"buildcach" is not there. An action in a container sees of its machine only github.workspace ("::error::x" "README.md" "buildcache/") and runner.temp (empty)`},
-		{"/opt/buildcache", "sees of its machine only"},
+		{"/opt/buildcache", "an action in a container sees only"},
 		{"README.md", `"README.md" is no directory`},
 	} {
 		if _, err := r.Directory(row.path); err == nil || !strings.Contains(err.Error(), row.want) {

@@ -1,9 +1,8 @@
-// Package workflow speaks with the runner of a GitHub workflow: by lines of a log and the
-// commands between them, by outputs, by the summary of a step.
+// Package workflow writes to the runner of a GitHub workflow: lines of a log and the commands between them,
+// outputs, and the summary of a step.
 //
-// Nothing that is handed in can become a command, another line or another output, whatever
-// it holds. And nothing that the runner lacks or refuses is an error: what has been done
-// is done, so the rest is told as far as it can be.
+// No text from a caller can become a command, another line or another output. A feature that the runner lacks
+// or refuses is not an error: the work is done, so the rest is reported as far as possible.
 package workflow
 
 import (
@@ -18,8 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// A Runner is what runs us: GitHub's runner, or anything that looks enough like it. Its
-// methods are safe for concurrent use.
+// A Runner is GitHub's runner, or a compatible one. Its methods are safe for concurrent use.
 type Runner struct {
 	getenv func(string) string
 
@@ -27,7 +25,7 @@ type Runner struct {
 	out     io.Writer
 	gh      *githubactions.Action
 	group   bool
-	secrets []string // longest first, so that one within another hides nothing of it
+	secrets []string // longest first, so that a secret within another does not split it
 
 	unwritten map[string]bool // variables whose files could not be written
 }
@@ -39,8 +37,8 @@ func New(out io.Writer, getenv func(string) string) *Runner {
 	return r
 }
 
-// steady never fails: go-githubactions panics if it cannot write, and a log that nobody
-// reads is no reason to stop a publish.
+// steady never fails: go-githubactions panics if it cannot write, and a closed log is no reason to stop a
+// publish.
 type steady struct{ io.Writer }
 
 func (w steady) Write(p []byte) (int, error) {
@@ -51,7 +49,7 @@ func (w steady) Write(p []byte) (int, error) {
 // Is reports whether this is a runner at all, and not a terminal.
 func (r *Runner) Is() bool { return r.getenv("GITHUB_ACTIONS") == "true" }
 
-// Debugging reports whether the user has asked the runner to say more.
+// Debugging reports whether the user has requested debug logging.
 func (r *Runner) Debugging() bool { return r.getenv("RUNNER_DEBUG") == "1" }
 
 // Say writes lines to the log.
@@ -65,8 +63,7 @@ func (r *Runner) say(text string) {
 	_, _ = io.WriteString(r.out, escape.Text(r.redact(strings.TrimRight(text, "\n")))+"\n")
 }
 
-// Group begins a part of the log that can be folded; it ends the one before. An empty
-// name only ends it.
+// Group begins a part of the log that can be folded, and ends the previous one. An empty name only ends it.
 func (r *Runner) Group(name string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -98,19 +95,19 @@ func (r *Runner) titled(title string) *githubactions.Action {
 	return r.gh.WithFieldsMap(map[string]string{"title": r.redact(escape.Inert(title))})
 }
 
-// maxAnnotation is about what GitHub shows of one.
+// maxAnnotation is about the length that GitHub shows of an annotation.
 const maxAnnotation = 4000
 
 func (r *Runner) annotation(text string) string {
 	return cut(escape.Text(r.redact(strings.TrimSpace(text))), maxAnnotation)
 }
 
-// shortestSecret is that of what is kept out of everything that we write: to replace
-// something shorter would garble what has nothing to do with it.
+// shortestSecret is the minimum length of a secret that is redacted: replacing shorter texts would garble
+// unrelated text.
 const shortestSecret = 6
 
-// Mask has the runner hide a secret in all that it shows, and keeps it out of what we
-// write. Only a runner is told: for anybody else the command itself would show the secret.
+// Mask has the runner hide a secret in all its output, and redacts it in ours. The command is sent only to a
+// runner: elsewhere it would show the secret.
 func (r *Runner) Mask(secret string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -127,7 +124,7 @@ func (r *Runner) Mask(secret string) {
 	}
 }
 
-// Redact takes what was masked out of a text.
+// Redact removes masked secrets from a text.
 func (r *Runner) Redact(text string) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,4 +1,4 @@
-// Package clitest has what tests of commands have in common.
+// Package clitest holds helpers shared by the tests of commands.
 package clitest
 
 import (
@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// start is where tests begin, whatever their working directory becomes.
+// start is the initial working directory: tests may change it.
 var start, _ = os.Getwd()
 
-// Root returns a file or directory of the source tree.
+// Root returns the path of a file or directory of the source tree.
 func Root(path string) string {
 	dir := start
 	for dir != "/" {
@@ -23,10 +23,10 @@ func Root(path string) string {
 	return filepath.Join(dir, path)
 }
 
-// Spack returns a mirror as Spack wrote it.
+// Spack returns the path of a mirror written by Spack.
 func Spack(_ testing.TB, fixture string) string { return Root("test/testdata/" + fixture) }
 
-// Variables are those of an environment.
+// Variables are the variables of an environment.
 type Variables map[string]string
 
 // Lookup is os.LookupEnv of the variables.

@@ -1,9 +1,8 @@
-// Package escape makes text that may hold anything harmless to show: in a terminal, in a log, and in
-// the log of a workflow, whose runner takes some lines for commands.
+// Package escape makes untrusted text harmless to show: in a terminal, in a log, and in the log of a workflow,
+// whose runner takes some lines for commands.
 //
-// Names, versions, reasons and what servers say come from others. A control character in one of them
-// would move the cursor, hide what follows or begin a line of its own; here it is written out, as
-// \n or \x1b, and shows what it is.
+// Names, versions, reasons and messages of servers come from others. A control character in one of them could
+// move the cursor, hide the rest of the line or begin a new one. Here it is written out, as \n or \x1b.
 package escape
 
 import (
@@ -14,9 +13,9 @@ import (
 	"unicode/utf8"
 )
 
-// Line returns text as one line without anything that cannot be seen, or that changes how the rest is
-// seen: control characters, line breaks, invisible characters, those that turn the direction of
-// writing, bytes that are not UTF-8. Line(Line(s)) is Line(s).
+// Line returns text as one line, with characters written out that are invisible or change how the rest is
+// shown: control characters, line breaks, invisible characters, those that change the direction of writing,
+// bytes that are not UTF-8. Line(Line(s)) is Line(s).
 func Line(text string) string {
 	if !strings.ContainsFunc(text, hidden) {
 		return text
@@ -28,13 +27,12 @@ func Line(text string) string {
 	return b.String()
 }
 
-// hidden reports whether a character is written out. A replacement character may stand for a
-// byte that is not UTF-8.
+// hidden reports whether a character is written out. A replacement character may stand for a byte that is not
+// UTF-8.
 func hidden(c rune) bool { return !unicode.IsPrint(c) || c == utf8.RuneError }
 
-// write writes the character c, with which text begins, as itself or written out. What is written for
-// characters that encoding/json leaves as they are is valid within a string of JSON, and means the
-// same there.
+// write writes the character c, with which text begins, as itself or written out. For characters that
+// encoding/json leaves alone, the output is valid within a JSON string and means the same there.
 func write(b *strings.Builder, c rune, text string) {
 	_, size := utf8.DecodeRuneInString(text)
 	switch {
@@ -58,7 +56,7 @@ func write(b *strings.Builder, c rune, text string) {
 	}
 }
 
-// Text returns text whose lines stay lines and of which no line is a command to a runner.
+// Text keeps the lines of text, and makes sure that none of them is a command to a runner.
 func Text(text string) string {
 	var b strings.Builder
 	var s state
@@ -66,11 +64,11 @@ func Text(text string) string {
 	return b.String()
 }
 
-// Inert is Text of one line, whatever it holds.
+// Inert is Text of one line.
 func Inert(line string) string { return Text(Line(line)) }
 
-// Error returns what an error says. Lines after the first are indented, so that none of them looks like
-// a message of its own.
+// Error returns the message of an error. Lines after the first are indented, so that none looks like a separate
+// message.
 func Error(err error) string {
 	lines := strings.Split(strings.TrimRight(err.Error(), "\n"), "\n")
 	for i, l := range lines {
@@ -83,8 +81,8 @@ func Error(err error) string {
 	return strings.Join(lines, "\n")
 }
 
-// Sprintf is fmt.Sprintf with every argument, of whatever type, as a Line, and errors as Error.
-// The format is ours and stays as it is.
+// Sprintf is fmt.Sprintf with every argument, of any type, as a Line, and errors as Error. The format itself is
+// trusted and not escaped.
 func Sprintf(format string, args ...any) string {
 	if false {
 		_ = fmt.Sprintf(format, args...) // so that go vet checks the calls
@@ -108,7 +106,7 @@ func escaped(args []any) []any {
 	return all
 }
 
-// A value is formatted as what it holds is, and then escaped.
+// A value formats its operand and escapes the result.
 type value struct{ of any }
 
 // Format implements fmt.Formatter.

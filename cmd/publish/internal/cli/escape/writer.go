@@ -7,14 +7,14 @@ import (
 	"unicode/utf8"
 )
 
-// A Writer passes on what is written to it with everything written out that cannot be seen, except
-// for line breaks and tabs. No line of it is a command to the runner of a workflow. JSON stays the same document. It
-// is safe for concurrent use, but pieces of a line that are written at the same time may be mixed up.
+// A Writer writes out all invisible characters except line breaks and tabs, and passes the rest on. No line of
+// its output is a command to the runner of a workflow. JSON stays the same document. It is safe for concurrent
+// use, but pieces of a line that are written at the same time may be mixed up.
 type Writer struct {
 	mu    sync.Mutex // held while one piece is escaped and written
 	w     io.Writer
 	state state
-	tail  []byte // of a character whose end is not written yet
+	tail  []byte // bytes of a character whose end is not written yet
 }
 
 // NewWriter returns a Writer that writes to w.
@@ -36,7 +36,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// complete is how much of a text ends with a whole character, or with none.
+// complete returns the length of the part of a text that does not end within a character.
 func complete(text []byte) int {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if at := len(text) - n; utf8.RuneStart(text[at]) {
@@ -49,11 +49,11 @@ func complete(text []byte) int {
 	return len(text)
 }
 
-// A state is what is known of the line so far. The runner looks for "::" at the beginning of a line,
-// after space, and for "##[", its older form, anywhere. Where it compares strings as people do, it
-// does not see some characters. So everything beyond ASCII counts as unseen.
+// A state describes the line so far. The runner looks for "::" at the beginning of a line, after space, and for
+// "##[", its older form, anywhere. Its culture-sensitive comparison ignores some characters, so everything
+// beyond ASCII counts as unseen.
 type state struct {
-	begun bool    // something is before that is neither space nor unseen
+	begun bool    // the line has a character that is neither space nor unseen
 	seen  [2]rune // the last two visible characters
 }
 
@@ -80,7 +80,7 @@ func (s *state) write(b *strings.Builder, text string) {
 	}
 }
 
-// see takes note of a character of the line.
+// see records a character of the line.
 func (s *state) see(c rune) {
 	if c >= utf8.RuneSelf {
 		return

@@ -1,4 +1,5 @@
-// Package novalue finds keys of YAML that have no value. Taken for keys that are left out, they would switch off what was asked for.
+// Package novalue finds YAML keys without a value. If they were ignored, the restrictions that they stand for
+// would be dropped.
 package novalue
 
 import (
@@ -9,10 +10,10 @@ import (
 	"github.com/goccy/go-yaml/parser"
 )
 
-// Err is what is wrong with a key, or an item of a list, that has no value.
+// Err means that a key, or an item of a list, has no value.
 var Err = errors.New("it has no value: give one, or leave it out")
 
-// Is reports whether a value is none, as after a tag alone (!!str) too.
+// Is reports whether a value is missing, also after a tag alone (!!str).
 func Is(n ast.Node) bool {
 	if tagged, ok := n.(*ast.TagNode); ok {
 		n = tagged.Value
@@ -21,7 +22,7 @@ func Is(n ast.Node) bool {
 	return null || n == nil
 }
 
-// Each calls found for each key below a node, and each item of a list, that has no value, with what is wrong.
+// Each calls found for each key or item of a list below a node that has no value.
 func Each(n ast.Node, found func(line, column int, reason string)) {
 	ast.Walk(visitor(func(n ast.Node) {
 		switch n := n.(type) {
@@ -39,7 +40,7 @@ func Each(n ast.Node, found func(line, column int, reason string)) {
 	}), n)
 }
 
-// Check returns an error for each key of a text, and each item of a list, that has no value.
+// Check returns an error for each key or item of a list in a text that has no value.
 func Check(text []byte) error {
 	doc, err := parser.ParseBytes(text, 0)
 	if err != nil {

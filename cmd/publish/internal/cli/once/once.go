@@ -1,5 +1,5 @@
-// Package once finds flags that are given twice and have one value. The last one would win, and what the first one asked for, such as a
-// restriction, would be dropped without a word.
+// Package once finds flags that take one value and are given twice. Otherwise the last value would win, and a
+// restriction in the first one would be dropped silently.
 package once
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A value is that of a flag, which remembers how it was given.
+// A value is the value of a flag. It records each text that the flag was given.
 type value struct {
 	pflag.Value
 	given []string // distinct texts
@@ -24,17 +24,17 @@ func (v *value) Set(text string) error {
 	return v.Value.Set(text)
 }
 
-// IsBoolFlag lets pflag recognize a flag without a value.
+// IsBoolFlag reports whether the flag may be given without a value.
 func (v *value) IsBoolFlag() bool {
 	b, ok := v.Value.(interface{ IsBoolFlag() bool })
 	return ok && b.IsBoolFlag()
 }
 
-// Watch watches the flags of a command, and of those below it, that have one value.
+// Watch watches the flags of a command, and of those below it, that take one value.
 func Watch(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		switch f.Value.Type() {
-		case "stringArray", "stringSlice", "strings": // which have several
+		case "stringArray", "stringSlice", "strings": // these take several values
 		default:
 			f.Value = &value{Value: f.Value}
 		}
@@ -44,7 +44,7 @@ func Watch(cmd *cobra.Command) {
 	}
 }
 
-// Inner returns the value of a flag as it was before Watch.
+// Inner returns the original value of a watched flag.
 func Inner(v pflag.Value) pflag.Value {
 	if watched, ok := v.(*value); ok {
 		return watched.Value
@@ -52,18 +52,19 @@ func Inner(v pflag.Value) pflag.Value {
 	return v
 }
 
-// Check returns an error for each flag of a command that was given twice, with different values. These are not shown: they may be secrets.
+// Check returns an error for each flag of a command that was given twice with different values. The values are
+// not shown: they may be secrets.
 func Check(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if v, ok := f.Value.(*value); ok && len(v.given) > 1 {
-			errs = append(errs, fmt.Errorf("--%s: it is given twice, with different values, and has one: give it once", f.Name))
+			errs = append(errs, fmt.Errorf("--%s: it is given twice with different values, but takes one: give it once", f.Name))
 		}
 	})
 	return errors.Join(errs...)
 }
 
-// Forget forgets what flags were given, before a command line is parsed again.
+// Forget clears the recorded texts, before a command line is parsed again.
 func Forget(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
 		if v, ok := f.Value.(*value); ok {

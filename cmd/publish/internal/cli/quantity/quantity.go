@@ -1,5 +1,5 @@
-// Package quantity is the kinds of values that flags have beside those of package pflag: numbers of bytes, rates, ages, times and counts, as
-// people write them.
+// Package quantity holds kinds of flag values that package pflag lacks: numbers of bytes, rates, ages,
+// durations and counts, as people write them.
 package quantity
 
 import (
@@ -13,10 +13,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// Timeout is a flag for how long something may take: 30m; 0: for ever.
+// Timeout is a flag for the limit of a duration, such as 30m; 0: no limit.
 func Timeout(d *time.Duration) pflag.Value { return (*timeout)(d) }
 
-// A timeout is a time that is not negative: after less than none nothing could be stopped.
+// A timeout is a duration of 0 or more.
 type timeout time.Duration
 
 // String implements pflag.Value.
@@ -40,13 +40,13 @@ func (t *timeout) Set(s string) error {
 	return nil
 }
 
-// Bytes is a flag for a number of bytes, written as people do: 16MiB.
+// Bytes is a flag for a number of bytes with a unit, such as 16MiB.
 func Bytes(n *int64) pflag.Value { return bytesValue{n: n} }
 
-// Rate is a flag for a number of bytes a second: 50MB/s.
+// Rate is a flag for a number of bytes per second, such as 50MB/s.
 func Rate(n *int64) pflag.Value { return bytesValue{n: n, rate: true} }
 
-// A bytesValue is a number of bytes, or of bytes a second.
+// A bytesValue is a number of bytes, or of bytes per second.
 type bytesValue struct {
 	n    *int64
 	rate bool
@@ -76,7 +76,7 @@ func (v bytesValue) Set(text string) error {
 	return nil
 }
 
-// Age is a flag for a time that may be long: 90d, 2w, 36h.
+// Age is a flag for a duration that may be long: 90d, 2w, 36h.
 func Age(d *time.Duration) pflag.Value { return ageValue{d} }
 
 type ageValue struct{ d *time.Duration }
@@ -95,7 +95,7 @@ func (ageValue) Type() string { return "age" }
 
 const day = 24 * time.Hour
 
-// maxDays keeps a time within what a Duration holds.
+// maxDays keeps the duration within the range of a Duration.
 const maxDays = 36500
 
 func (v ageValue) Set(text string) error {
@@ -118,7 +118,7 @@ func (v ageValue) Set(text string) error {
 	return nil
 }
 
-// Count is a flag for a number of at least 1; 0, which is not written, stands for a default.
+// Count is a flag for a number of at least 1. 0, the default of the program, is not shown.
 func Count(n *int) pflag.Value { return (*count)(n) }
 
 type count int

@@ -1,4 +1,4 @@
-// Package retrying shows that requests are sent again.
+// Package retrying shows that requests are retried.
 package retrying
 
 import (
@@ -16,10 +16,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// On returns a function that shows on w that a request is sent again, at most once in a second: many may fail at once.
+// On returns a function that reports retries of requests on w, at most once per second: many may fail at once.
 func On(w io.Writer) func(attempt, most int, err error) { return (&retries{out: w}).show }
 
-// Line says that a request is sent again, and why. It is empty for the first attempts, which are over in a tenth of a second.
+// Line says that a request is retried, and why. It is empty for the first attempts, which take a tenth of a
+// second.
 func Line(attempt, most int, err error) string {
 	if attempt < retryFrom {
 		return ""
@@ -27,7 +28,7 @@ func Line(attempt, most int, err error) string {
 	return fmt.Sprintf("%s, trying again (%d/%d)", reasonOf(err), attempt, most)
 }
 
-// retries is when a line was shown.
+// retries remembers when a line was last shown.
 type retries struct {
 	out io.Writer
 
@@ -54,7 +55,7 @@ func (r *retries) show(attempt, most int, err error) {
 	escape.Fprintf(r.out, "%s\n", line)
 }
 
-// reasonOf says in few words why a request failed.
+// reasonOf returns in a few words why a request failed.
 func reasonOf(err error) string {
 	var api interface { // of the SDK
 		error

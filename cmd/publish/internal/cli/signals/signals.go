@@ -1,4 +1,4 @@
-// Package signals lets signals end a program in order.
+// Package signals stops the program in an orderly way on signals.
 package signals
 
 import (
@@ -8,8 +8,8 @@ import (
 	"syscall"
 )
 
-// Caught are the signals that end a program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
-// nohup. A command that reloads its configuration on SIGHUP takes that one over.
+// Caught are the signals that stop the program: SIGINT, SIGTERM, and SIGHUP unless it is ignored, as under
+// nohup. A command that reloads its configuration on SIGHUP takes over that signal.
 type Caught struct {
 	all      chan os.Signal
 	done     chan struct{}
@@ -18,11 +18,11 @@ type Caught struct {
 	forceful func(syscall.Signal)
 }
 
-// Catch calls cancel with the first signal and exit with the second, which ends the process. A terminal that is closed may send
-// SIGHUP twice, so that does not count as a second one.
+// Catch calls cancel on the first signal and exit on the second, which ends the process. A closed terminal may
+// send SIGHUP twice, so a repeated SIGHUP does not count as the second signal.
 func Catch(cancel, exit func(syscall.Signal)) *Caught {
 	s := &Caught{all: make(chan os.Signal, 4), done: make(chan struct{}), pipes: make(chan os.Signal, 1), forceful: exit}
-	// A closed pipe is an error of the write, like a full disk, and does not end the program half-way.
+	// A closed pipe is an error of the write, like a full disk, and does not stop the program half-way.
 	signal.Notify(s.pipes, syscall.SIGPIPE)
 	signal.Notify(s.all, os.Interrupt, syscall.SIGTERM)
 	if !signal.Ignored(syscall.SIGHUP) {
@@ -53,15 +53,15 @@ func (s *Caught) watch(cancel func(syscall.Signal)) {
 	}
 }
 
-// Stop lets signals do again what they do by default.
+// Stop restores the default effect of the signals.
 func (s *Caught) Stop() {
 	signal.Stop(s.all)
 	signal.Stop(s.pipes)
 	close(s.done)
 }
 
-// Hangups makes SIGHUP reload the configuration from now on. One that comes before the caller
-// reads from the channel waits there.
+// Hangups makes SIGHUP reload the configuration from now on. The channel holds a signal until the caller reads
+// it.
 func (s *Caught) Hangups() (hangups <-chan os.Signal, leave func()) {
 	c := make(chan os.Signal, 1)
 	if s != nil {

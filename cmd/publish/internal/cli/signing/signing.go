@@ -1,4 +1,5 @@
-// Package signing opens the key that signs, as a command line, the environment, a configuration or a workflow names it.
+// Package signing opens the signing key that a command line, the environment, a configuration or a workflow
+// names.
 package signing
 
 import (
@@ -23,29 +24,29 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Variables that hold secrets themselves. Everything else is named by a flag.
+// Variables that hold secrets themselves. All other settings are named by flags.
 const (
 	KeyVariable        = "PUBLISH_SIGN_KEY_TEXT"
 	PassphraseVariable = "PUBLISH_SIGN_PASSPHRASE"
 )
 
-// A Config says what signs. Secrets are in files or in the environment, never among the arguments, which every user of a
-// machine can see.
+// A Config says which key signs. Secrets are in files or in the environment, never in arguments, which every
+// user of a machine can read.
 type Config struct {
-	Key            string          // file with a private key, or the name of one elsewhere; empty: KeyText
-	PublicKey      string          // file with the public key of one in a KMS
-	PassphraseFile string          // file with its passphrase
-	PassphraseFD   userfile.Number // which holds its passphrase
+	Key            string          // file with a private key, or the name of a key elsewhere; empty: KeyText
+	PublicKey      string          // file with the public key of a KMS key
+	PassphraseFile string          // file with the passphrase of the key
+	PassphraseFD   userfile.Number // file descriptor to read the passphrase from
 	Resign         bool            // replace the signatures of other keys
 
 	KeyText, Passphrase string // the secrets themselves
-	keyMissing          bool   // the variable of KeyText is set, and empty
+	keyMissing          bool   // the variable of KeyText is set, but empty
 	PublicText          string // the public key itself; empty: PublicKey
 
-	AWS kms.Config // with which a KMS is reached; it is called when something is signed
+	AWS kms.Config // how a KMS is reached; called when something is signed
 }
 
-// Flags adds the flags that say what signs.
+// Flags adds the flags for signing.
 func Flags(fs *pflag.FlagSet, s *Config) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
 		KeyFlags(fs, s)
@@ -56,44 +57,44 @@ func Flags(fs *pflag.FlagSet, s *Config) {
 // KeyFlags adds the flags that name a private key.
 func KeyFlags(fs *pflag.FlagSet, s *Config) {
 	help.Group(fs, "Signing", func(fs *pflag.FlagSet) {
-		fs.Var((*userfile.Name)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign what is not signed; or the key itself in PUBLISH_SIGN_KEY_TEXT; or gpg:FINGERPRINT of a key that gpg has, also on a smartcard; or awskms:///alias/NAME")
+		fs.Var((*userfile.Name)(&s.Key), "sign-key", "`FILE` with a private key, as gpg --export-secret-keys writes it: sign unsigned packages. Or give the key itself in PUBLISH_SIGN_KEY_TEXT, gpg:FINGERPRINT for a key in gpg or on a smartcard, or awskms:///alias/NAME")
 		fs.Var((*userfile.Name)(&s.PublicKey), "sign-public-key", "`FILE` with the public key of an awskms key, as publish keys create writes it")
-		fs.Var((*userfile.Name)(&s.PassphraseFile), "sign-passphrase-file", "`FILE` with the passphrase of the private key; or the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
+		fs.Var((*userfile.Name)(&s.PassphraseFile), "sign-passphrase-file", "`FILE` with the passphrase of the private key. Or give the passphrase itself in PUBLISH_SIGN_PASSPHRASE")
 		fs.Var(&s.PassphraseFD, "sign-passphrase-fd", "read the passphrase of the private key from the open file with this `NUMBER`")
 	})
 }
 
-// ReadSecrets takes over the secrets that the environment holds.
+// ReadSecrets reads the secrets from the environment.
 func (s *Config) ReadSecrets(lookup func(name string) (string, bool)) {
 	text, asked := lookup(KeyVariable)
 	s.KeyText, s.keyMissing = text, asked && strings.TrimSpace(text) == ""
 	s.Passphrase, _ = lookup(PassphraseVariable)
 }
 
-// Open reads the key. Errors are of package field, and never show a secret.
+// Open opens the key. Errors are of package field, and never show a secret.
 func (s *Config) Open(trust buildcache.Trust) (publish.Signing, error) {
 	given := s.Key != "" || s.KeyText != ""
 	switch {
 	case isKeyText(s.Key):
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("this is the text of a key, and the name of its file is wanted: give the text in %s", KeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("want the name of a file, not the text of a key: give the text in %s", KeyVariable))
 	case s.keyMissing && s.Key == "":
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is set and empty: is the secret there that it comes from? Unset it to sign nothing", KeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is set and empty: does the secret that it comes from exist? Unset it to sign nothing", KeyVariable))
 	case s.Key != "" && s.KeyText != "":
-		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given as well: want one", KeyVariable))
+		return publish.Signing{}, field.Wrap("sign-key", fmt.Errorf("%s is given, too: want one", KeyVariable))
 	case !given && s.Resign:
-		return publish.Signing{}, field.Wrap("resign", errors.New("it takes a private key, and none is given"))
+		return publish.Signing{}, field.Wrap("resign", errors.New("it needs a private key, and none is given"))
 	case !given && s.PassphraseFile != "":
 		return publish.Signing{}, field.Wrap("sign-passphrase-file", errNoKey)
 	case !given && s.PassphraseFD.Given():
 		return publish.Signing{}, field.Wrap("sign-passphrase-fd", errNoKey)
 	case !given && s.Passphrase != "":
-		return publish.Signing{}, field.Wrap("sign-key", errors.New("no private key is given, and a passphrase for one is: is the secret set that the key comes from?"))
+		return publish.Signing{}, field.Wrap("sign-key", errors.New("a passphrase is given, but no private key: is the secret that the key comes from set?"))
 	case s.PublicKey+s.PublicText != "" && !kms.Named(s.Key):
 		return publish.Signing{}, field.Wrap("sign-public-key", errors.New("it belongs to an awskms key, and none is given: other keys bring theirs along"))
 	case !given:
 		return publish.Signing{}, nil
 	case s.Resign && trust.Keys == nil:
-		return publish.Signing{}, field.Wrap("resign", errors.New("it takes trusted keys, by which the signatures are checked that it replaces"))
+		return publish.Signing{}, field.Wrap("resign", errors.New("it needs trusted keys, to check the signatures that it replaces"))
 	}
 	keepSecrets()
 	passphrase, err := s.readPassphrase()
@@ -119,10 +120,10 @@ func (s *Config) Open(trust buildcache.Trust) (publish.Signing, error) {
 	return publish.Signing{Key: k, Resign: s.Resign}, nil
 }
 
-// maxName is the most bytes that the name of a key has. Keys in base64 have more.
+// maxName is the maximum length of the name of a key in bytes. Keys in base64 are longer.
 const maxName = 512
 
-// isKeyText reports whether what is given as the name of a key may be the key itself, which no error may show.
+// isKeyText reports whether the given name of a key may be the key itself, which no error may show.
 func isKeyText(name string) bool {
 	return len(name) > maxName || strings.ContainsAny(name, "\r\n") || strings.Contains(name, "-----")
 }
@@ -139,7 +140,7 @@ func (s *Config) readKey(passphrase []byte) (*sign.Key, error) {
 		var err error
 		content, err = userfile.Read(s.Key)
 		if errors.Is(err, fs.ErrNotExist) && otherScheme.MatchString(s.Key) {
-			return nil, fmt.Errorf("%q: keys of that kind are not known: want a file, gpg:FINGERPRINT or awskms:///alias/NAME; a PKCS #11 token is used through gpg", s.Key)
+			return nil, fmt.Errorf("%q: unknown kind of key: want a file, gpg:FINGERPRINT or awskms:///alias/NAME; a PKCS #11 token is used through gpg", s.Key)
 		}
 		if err != nil {
 			return nil, err
@@ -149,7 +150,7 @@ func (s *Config) readKey(passphrase []byte) (*sign.Key, error) {
 	return sign.ReadKey(content, passphrase, time.Now())
 }
 
-// otherScheme is how a name of a key elsewhere begins, of whatever kind.
+// otherScheme matches the scheme of a key elsewhere, of any kind.
 var otherScheme = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]+:`)
 
 // openKMS opens a key in a KMS. It makes no request.
@@ -159,7 +160,7 @@ func (s *Config) openKMS(passphrase []byte) (*sign.Key, error) {
 	case err != nil:
 		return nil, err
 	case len(passphrase) > 0:
-		return nil, errors.New("an awskms key has no passphrase, and one is given")
+		return nil, errors.New("a passphrase is given, but an awskms key has none")
 	case s.PublicKey+s.PublicText == "":
 		return nil, field.Wrap("sign-public-key", errors.New("an awskms key needs it: make the file once, with publish keys create --kms"))
 	}
@@ -175,7 +176,7 @@ func (s *Config) openKMS(passphrase []byte) (*sign.Key, error) {
 
 var errNoKey = errors.New("the private key that it belongs to is not given")
 
-// maxPassphrase is the most bytes that a passphrase may have.
+// maxPassphrase is the maximum length of a passphrase in bytes.
 const maxPassphrase = 4096
 
 func (s *Config) readPassphrase() ([]byte, error) {

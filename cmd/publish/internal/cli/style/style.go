@@ -1,5 +1,5 @@
-// Package style says how a stream shows text: how wide it is, and whether bold and colours help on it. Where
-// there is no terminal, text stays as it is.
+// Package style says how a stream shows text: the width of its lines, and whether it shows bold and colours.
+// Without a terminal, text is unchanged.
 package style
 
 import (
@@ -12,21 +12,21 @@ import (
 	"golang.org/x/term"
 )
 
-// Width is that of text where there is no terminal, and the least that is made use of.
+// Width is the width of text without a terminal, and least is the minimum.
 const (
 	Width = 80
 	least = 40
 )
 
-// A Style is how a stream shows text. The zero Style leaves it as it is, at the usual width.
+// A Style says how a stream shows text. The zero Style leaves text unchanged, at the usual width.
 type Style struct {
 	width    int
 	terminal bool
 	colour   bool
 }
 
-// Of returns the style of a stream, an io.Writer. The environment may refuse colours (NO_COLOR, or TERM=dumb), and
-// COLUMNS is the width where there is no terminal.
+// Of returns the style of a stream, an io.Writer. The environment may turn colours off (NO_COLOR, or
+// TERM=dumb), and COLUMNS is the width without a terminal.
 func Of(stream any, lookup func(string) (string, bool)) Style {
 	getenv := func(name string) string {
 		if lookup == nil {
@@ -51,10 +51,10 @@ func Of(stream any, lookup func(string) (string, bool)) Style {
 // Terminal reports whether the stream is a terminal that moves its cursor.
 func (s Style) Terminal() bool { return s.terminal }
 
-// Columns is how many characters a line may have.
+// Columns is the maximum number of characters of a line.
 func (s Style) Columns() int { return max(cmp.Or(s.width, Width), least) }
 
-// Fits reports whether the lines of a text are no longer than a line may be, as far as that is known.
+// Fits reports whether no line of a text is too long, as far as that is known.
 func (s Style) Fits(text string) bool {
 	for line := range strings.Lines(text) {
 		if s.width > 0 && utf8.RuneCountInString(strings.TrimRight(line, "\n")) > s.Columns() {
@@ -67,16 +67,16 @@ func (s Style) Fits(text string) bool {
 // Bold is for headings.
 func (s Style) Bold(text string) string { return s.in("1", text) }
 
-// Faint is for what matters less than the rest.
+// Faint is for details.
 func (s Style) Faint(text string) string { return s.in("2", text) }
 
 // Bad is for errors and damage.
 func (s Style) Bad(text string) string { return s.in("1;31", text) }
 
-// Good is for what is done.
+// Good is for success.
 func (s Style) Good(text string) string { return s.in("32", text) }
 
-// Warning is for what should be looked at.
+// Warning is for warnings.
 func (s Style) Warning(text string) string { return s.in("33", text) }
 
 func (s Style) in(code, text string) string {
