@@ -73,7 +73,7 @@ func TestDoctorNamesWhatAStoreLacks(t *testing.T) {
 		"If-Match":         {s3test.Options{Ignores: []string{"If-Match"}}, nil, true, []string{"FAIL  conditional writes", "ignores the condition If-Match", "--unsafe-single-writer"}},
 		"If-None-Match":    {s3test.Options{Ignores: []string{"If-None-Match"}}, nil, true, []string{"FAIL  conditional writes", "FAIL  uploads in parts, and their conditions"}},
 		"checksums":        {s3test.Options{NoChecksums: true}, nil, false, []string{"note  checksums of what arrives", "verify --deep"}},
-		"tokens":           {s3test.Options{}, on("ListObjectsV2", s3test.NoToken), true, []string{"FAIL  credentials, and the right to list", "NextContinuationToken"}},
+		"tokens":           {s3test.Options{}, on("ListObjectsV2", s3test.NoToken), true, []string{"FAIL  credentials, and the permission to list", "NextContinuationToken"}},
 		"order":            {s3test.Options{}, on("ListObjectsV2", s3test.Backwards), true, []string{"FAIL  listing in pages", "increasing byte order"}},
 		"lists of uploads": {s3test.Options{}, on("ListMultipartUploads", s3test.Refuse(501, "NotImplemented")), false, []string{"note  finding unfinished uploads"}},
 		"copies":           {s3test.Options{Overwrites: true}, nil, false, []string{"note  copies within the storage, and their conditions", "ignores If-None-Match on copies"}},

@@ -121,11 +121,11 @@ func TestInitRefusesAndWritesNothing(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{}, []string{"no SOURCE and no DESTINATION, and standard input is no terminal"}},
+		{[]string{}, []string{"no SOURCE and no DESTINATION, and standard input is not a terminal"}},
 		{[]string{"s3://my-bucket"}, []string{"no SOURCE, and"}},
 		{[]string{"a", "b", "c"}, []string{"3 arguments, want: publish init [flags] [[SOURCE] DESTINATION]"}},
 		{[]string{"--endpoint-url", "minio", "--public-url", "cache", "--trusted-keys", "nosuch", "bc", "gs://x"}, []string{"--endpoint-url", "--public-url", "--trusted-keys: open nosuch", "want s3://bucket"}},
-		{[]string{"--public-url", "https://me:secret@cache.example.org", "bc", "s3://my-bucket"}, []string{"--public-url: a user and a password do not belong into a file"}},
+		{[]string{"--public-url", "https://me:secret@cache.example.org", "bc", "s3://my-bucket"}, []string{"--public-url: a user and a password do not belong in a file"}},
 		{[]string{"--endpoint-url", "https://me:secret@s3.example.org", "bc", "s3://my-bucket"}, []string{"--endpoint-url"}},
 		{[]string{"bc", "s3://me:secret@my-bucket"}, []string{"want s3://bucket"}},
 		{[]string{"--region", "a\nb", "bc", "s3://my-bucket"}, []string{"--region"}},

@@ -118,8 +118,8 @@ func TestKeysThatClientsHaveNoUseFor(t *testing.T) {
 		code int
 		text string
 	}{
-		"encrypts": {cli.ExitUsage, "clients have no use for the key"},
-		"expired":  {cli.ExitDone, "can sign no more: it has expired at 2025-01-31"},
+		"encrypts": {cli.ExitUsage, "is of no use to clients"},
+		"expired":  {cli.ExitDone, "can no longer sign: it has expired at 2025-01-31"},
 	} {
 		file := filepath.Join(dir, name)
 		clitest.Write(t, file, gpg("--export", name))
@@ -187,7 +187,7 @@ func TestADamagedKeyIsPutRight(t *testing.T) {
 		t.Errorf("exit %d: %s%s", code, stdout, stderr)
 	}
 	code, stdout, stderr = execute(t, nil, "keys", "add", "--public-key", "../../test/testdata/keys/one.pub", to)
-	if code != cli.ExitDone || !strings.Contains(stdout, "the key was published again") {
+	if code != cli.ExitDone || !strings.Contains(stdout, "the changed key was published again") {
 		t.Errorf("exit %d: %q, %s", code, stdout, stderr)
 	}
 	if code, stdout, stderr := execute(t, nil, "keys", "rotate", "--from", one, "--sign-key", next, to); code != cli.ExitDone {

@@ -189,7 +189,7 @@ func TestDoctor(t *testing.T) {
 		return r.Code, r.Stdout + r.Stderr
 	}
 	code, said := doctor("--no-write")
-	if code != 0 || strings.Contains(said, "FAIL") || !strings.Contains(said, "it does not run") {
+	if code != 0 || strings.Contains(said, "FAIL") || !strings.Contains(said, "it is not running") {
 		t.Errorf("exit %d:\n%s", code, said)
 	}
 	if names := filesIn(bucket); len(names) > 0 {
@@ -214,7 +214,7 @@ func TestDoctor(t *testing.T) {
 		want  []string
 	}{
 		{faultproxy.Denied, func(r faultproxy.Request) bool { return r.Mutating() }, []string{"conditional writes", "fix: allow s3:PutObject"}},
-		{faultproxy.Denied, func(r faultproxy.Request) bool { return r.Operation == "ListObjectsV2" }, []string{"the right to list", "fix: allow s3:ListBucket"}},
+		{faultproxy.Denied, func(r faultproxy.Request) bool { return r.Operation == "ListObjectsV2" }, []string{"the permission to list", "fix: allow s3:ListBucket"}},
 		{faultproxy.Expired, func(faultproxy.Request) bool { return true }, []string{"credentials", "fix: set AWS_PROFILE"}},
 		{faultproxy.NoBucket, func(faultproxy.Request) bool { return true }, []string{"no such bucket", "fix: correct DESTINATION, or create the bucket first"}},
 	} {

@@ -73,7 +73,7 @@ func TestAPushOfAFailedPackageSaysSo(t *testing.T) {
 	h.run("drain", "--wait")
 	h.until("it has failed", func() bool { return h.jobs("failed") == 1 })
 	r := h.run("push", h.source)
-	want := "publish: 1 package was not published\nhint: mend what is named and run `publish retry`: what has failed is not tried again by a push\n"
+	want := "publish: 1 package was not published\nhint: repair the named packages and run `publish retry`: a push does not retry failed jobs\n"
 	if r.Code != 4 || r.Stderr != want || !regexp.MustCompile(`(?m)^\S.*: failed: .*signed`).MatchString(r.Stdout) {
 		t.Errorf("%v", r)
 	}

@@ -145,7 +145,7 @@ func TestWhatIsNewAboutAKeyIsPublished(t *testing.T) {
 			certificate := g.run("y\n0\n\ny\n", "--command-fd", "0", "--armor", "--gen-revoke", f)
 			g.run(certificate[strings.Index(certificate, "-----BEGIN"):], "--batch", "--import")
 			out := run("keys", "add", "--public-key", g.write(filepath.Join(dir, "revoked.pub"), "--export"), "file://"+mirror)
-			if !strings.Contains(out, "published again, with what is new about it") || !strings.Contains(out, "can sign no more: it has been revoked") {
+			if !strings.Contains(out, "the changed key was published again") || !strings.Contains(out, "can no longer sign: it has been revoked") {
 				t.Errorf("keys add says %s", out)
 			}
 			run("keys", "add", "--public-key", firstPublic, "file://"+mirror)

@@ -222,7 +222,7 @@ func TestAnIndexerSaysHowItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err = program.Run(f.env, f.bin, "doctor", "--no-write", "--config", h.config)
-	if err != nil || r.Code != 5 || !strings.Contains(r.Stdout, "note  indexer: it does not run") || !strings.Contains(r.Stdout, "FAIL  queue: no such queue") {
+	if err != nil || r.Code != 5 || !strings.Contains(r.Stdout, "note  indexer: it is not running") || !strings.Contains(r.Stdout, "FAIL  queue: no such queue") {
 		t.Errorf("publish doctor: %v\n%s", err, r)
 	}
 }

@@ -1,4 +1,5 @@
-// Package browse is the commands that show what is in a cache: ls, show, why, du, sbom and verify. They only read.
+// Package browse holds the commands that show the content of a cache: ls, show, why, du, sbom and verify. They
+// only read.
 package browse
 
 import (
@@ -22,19 +23,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// browseHelp is what the commands that show a cache have in common.
+// browseHelp is the common help text of these commands.
 const browseHelp = `
 DESTINATION is s3://bucket[/prefix] or file:///directory, a mirror or the top of a tree of
-mirrors; a URL of http:// or https:// is one mirror, read as clients read it. Nothing is
-written.`
+mirrors. An http:// or https:// URL is one mirror, read as clients read it. The command writes
+nothing.`
 
-// queryHelp is the manual of queries.
+// queryHelp explains queries.
 const queryHelp = `
 A query is in Spack's syntax for specs: name, namespace.name, @version or @from:to,
 +variant, ~variant, variant=value, %compiler@version, os=, target=zen4 or target=x86_64_v3:,
-^dependency@version, /hash. Several specs find what matches any of them.`
+^dependency@version, /hash. Several specs find packages that match any of them.`
 
-// browseFlags are those of the commands that show a cache.
+// browseFlags are the common flags of these commands.
 type browseFlags struct {
 	target  target.Config
 	view    string
@@ -43,7 +44,7 @@ type browseFlags struct {
 }
 
 func (f *browseFlags) register(fs *pflag.FlagSet) {
-	fs.StringVar(&f.view, "view", "", "look at the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
+	fs.StringVar(&f.view, "view", "", "show the packages of the view `NAME`, which clients choose in mirrors.yaml; default: all packages")
 	f.registerPlain(fs)
 }
 
@@ -54,15 +55,15 @@ func (f *browseFlags) registerPlain(fs *pflag.FlagSet) {
 	cli.TimeoutFlag(fs, &f.timeout, "stop after this time, such as 30m; 0: never")
 }
 
-// A shownMirror is one whose packages are shown.
+// A shownMirror is a mirror whose packages are shown.
 type shownMirror struct {
-	path   string // below the place that was named; empty for the place itself
+	path   string // below the given place; empty for the place itself
 	shown  string // for people
 	reader mirror.Reader
 	*inventory.Inventory
 }
 
-// browse reads the mirror at a place, or, if there is none, those below it. The caller closes it.
+// browse reads the mirror at a place or, if there is none, the mirrors below it. The caller closes it.
 func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mirrors []shownMirror, done func() error, err error) {
 	at, done, err := cli.OpenReaders(ctx, env, where, f.target)
 	if err != nil {
@@ -81,7 +82,7 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mi
 		case err == nil:
 			mirrors = append(mirrors, shownMirror{path, shown(where, path), r, inv})
 		case path != "" && errors.Is(err, inventory.ErrNoIndex):
-			return nil // others may have one
+			return nil // other mirrors may have one
 		}
 		absent = err
 		return err
@@ -97,16 +98,16 @@ func (f *browseFlags) browse(ctx context.Context, where string, env cli.Env) (mi
 	return mirrors, done, err
 }
 
-// shown is a mirror below a place, for people.
+// shown is the address of a mirror below a place, for people.
 func shown(where, path string) string { return strings.TrimSuffix(redact.URL(where)+"/"+path, "/") }
 
-// parseQuery reads a query that may come in several arguments.
+// parseQuery parses a query in one or more arguments.
 func parseQuery(args []string) (*query.Query, error) {
 	q, err := query.Parse(strings.Join(args, " "))
 	return q, cli.Fail(cli.ExitUsage, err)
 }
 
-// unknown says which names in a query no package has, if that is so in all mirrors.
+// unknown lists the names in a query that no package of any mirror has.
 func unknown(mirrors []shownMirror, q *query.Query) []string {
 	counts := make(map[string]int)
 	var names, known []string
@@ -125,7 +126,7 @@ func unknown(mirrors []shownMirror, q *query.Query) []string {
 	return said
 }
 
-// nothing is the error of a query that must match and does not.
+// nothing is the error of a query that matches no package but must.
 func nothing(where string, mirrors []shownMirror, args []string, q *query.Query) error {
 	said := fmt.Sprintf("nothing in %s matches %q", redact.URL(where), strings.Join(args, " "))
 	for _, u := range unknown(mirrors, q) {
@@ -181,7 +182,7 @@ func id(n *query.Node) string {
 	return n.Name + "@" + n.Version.String() + "/" + n.Hash[:min(7, len(n.Hash))]
 }
 
-// day is a date for people.
+// day formats a date for people.
 func day(t time.Time) string {
 	if t.IsZero() {
 		return "unknown"
@@ -189,5 +190,5 @@ func day(t time.Time) string {
 	return t.UTC().Format(time.DateOnly)
 }
 
-// line is text in a line of its own.
+// line returns text as one line.
 func line(text string) string { return escape.Line(text) }

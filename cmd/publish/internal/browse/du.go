@@ -20,16 +20,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const duHelp = `Show where the bytes of a cache are: by name, version, operating system, target or view, the
+const duHelp = `Show how the bytes of a cache are used: by name, version, operating system, target or view, the
 largest first.
 
-Where the cache can be listed, it also shows what packages take that are in no index, and
-what nothing points at: superseded indices, and what interrupted publishers left. A URL
-cannot be listed, so there only the packages of its index are shown. What publish prune would
-delete now, without a rule about packages, is shown too.
+If the cache can be listed, it also shows the size of packages outside of the index, and of objects
+without references: superseded indices, and leftovers of interrupted publishers. It also shows what
+publish prune would delete now, without rules about packages. A URL cannot be listed: only the
+packages of its index are shown.
 
-With --usage, a file of publish usage, it shows how often packages were downloaded, and what
-nobody reads.
+With --usage, a file of publish usage, it shows how often packages were downloaded, and which
+were not.
 ` + browseHelp
 
 // Du returns the command `publish du`.
@@ -38,29 +38,29 @@ func Du(env cli.Env) *cobra.Command {
 	var by, used string
 	var top int
 	cmd := &cobra.Command{
-		GroupID: help.Looking, Use: "du DESTINATION|URL", Short: "Show where the bytes of a cache are", Long: duHelp, Args: cli.Arguments,
+		GroupID: help.Looking, Use: "du DESTINATION|URL", Short: "Show how the bytes of a cache are used", Long: duHelp, Args: cli.Arguments,
 		Example: "  publish du s3://bucket/noble/spack\n  publish du --by target --top 0 file:///srv/mirror",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runDu(cmd, args[0], &f, by, used, top, env)
 		},
 	}
 	f.register(cmd.Flags())
-	help.Choice(cmd.Flags(), &by, "by", "name", "what packages are grouped by", "name", "version", "os", "target", "view")
+	help.Choice(cmd.Flags(), &by, "by", "name", "group packages by this", "name", "version", "os", "target", "view")
 	cmd.Flags().StringVar(&used, "usage", "", "show downloads, from this `FILE` of publish usage --output")
-	cmd.Flags().IntVar(&top, "top", 20, "show only so many groups of each mirror; 0: all. --json always has all")
+	cmd.Flags().IntVar(&top, "top", 20, "show only this many groups of each mirror; 0: all. --json always has all")
 	return cmd
 }
 
-// A consumption is what one mirror takes.
+// A consumption is the storage that one mirror uses.
 type consumption struct {
 	Mirror   string  `json:"mirror"`
 	Packages int     `json:"packages"`
 	Bytes    int64   `json:"bytes"` // of the packages in the index
 	Groups   []group `json:"groups"`
-	Missing  int     `json:"missing"` // packages whose document or tarball is not there
-	// Unread is what was not downloaded; with --usage.
+	Missing  int     `json:"missing"` // packages whose document or tarball is missing
+	// Unread are packages that were not downloaded; with --usage.
 	Unread *downloads.Unread `json:"unread,omitempty"`
-	// Listed is what a listing shows besides.
+	// Listed is the storage outside of the index, from a listing.
 	Listed *leavings `json:"listed,omitempty"`
 }
 
@@ -78,7 +78,7 @@ type leavings struct {
 	Prunable   inventory.Amount `json:"prunable"` // what publish prune would delete now
 }
 
-// groupings are what packages may be grouped by, besides views.
+// groupings returns the groups of a package, for each --by except view.
 var groupings = map[string]func(*inventory.Document) []string{
 	"name":    func(d *inventory.Document) []string { return []string{d.Build.Name} },
 	"version": func(d *inventory.Document) []string { return []string{d.Build.Name + "@" + d.Version.String()} },
@@ -165,7 +165,7 @@ func consumed(ctx context.Context, s shownMirror, by string, counts map[string]i
 	return c, err
 }
 
-// count adds how often packages were downloaded.
+// count adds the numbers of downloads.
 func (c *consumption) count(documents []*inventory.Document, names func(*inventory.Document) []string, counts map[string]int64) {
 	of := make(map[string]int64)
 	c.Unread = new(downloads.Unread)
@@ -185,7 +185,7 @@ func (c *consumption) count(documents []*inventory.Document, names func(*invento
 	}
 }
 
-// prunable is what publish prune would delete now, if no rule were given.
+// prunable returns what publish prune would delete now without rules.
 func prunable(ctx context.Context, r mirror.Reader) (inventory.Amount, error) {
 	store, ok := r.(prune.Store)
 	if !ok {
@@ -199,11 +199,11 @@ func prunable(ctx context.Context, r mirror.Reader) (inventory.Amount, error) {
 	return inventory.Amount{Objects: int64(objects), Bytes: bytes}, nil
 }
 
-// viewsOf tells the views that offer a package.
+// viewsOf returns a function that names the views which offer a package.
 func viewsOf(ctx context.Context, s shownMirror) (func(*inventory.Document) []string, error) {
 	l, ok := s.reader.(mirror.Lister)
 	if !ok {
-		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--by view: %s cannot be listed, so its views are not known: name one with --view", s.shown))
+		return nil, cli.Fail(cli.ExitUsage, fmt.Errorf("--by view: %s cannot be listed, so its views are unknown: give one with --view", s.shown))
 	}
 	views, err := buildcache.Views(ctx, l)
 	if err != nil {

@@ -37,12 +37,12 @@ func Ls(env cli.Env) *cobra.Command {
 		},
 	}
 	f.register(cmd.Flags())
-	cmd.Flags().StringVar(&format, "format", "", "print each package in this `FORMAT`, on a line of its own")
-	cmd.Flags().BoolVar(&withdrawn, "withdrawn", false, "list what is withdrawn instead, and why: see publish withdraw")
+	cmd.Flags().StringVar(&format, "format", "", "print each package in this `FORMAT`, one per line")
+	cmd.Flags().BoolVar(&withdrawn, "withdrawn", false, "list withdrawn packages instead, with the reasons: see publish withdraw")
 	return cmd
 }
 
-// A listing is what matches in one mirror.
+// A listing holds the matching packages of one mirror.
 type listing struct {
 	Mirror   string        `json:"mirror"`
 	Packages []packageJSON `json:"packages"`

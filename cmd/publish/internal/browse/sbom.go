@@ -25,18 +25,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const sbomHelp = `Write a bill of materials of packages in a cache and all that they need to run, as SPDX 2.3
-or CycloneDX 1.6 in JSON: of those that match SPEC, of an environment (@spack.lock), of a
-view, or of all.
+const sbomHelp = `Write a bill of materials of packages in a cache and their runtime dependencies, as SPDX 2.3
+or CycloneDX 1.6 in JSON: of packages that match SPEC, of an environment (@spack.lock), of a
+view, or of all packages.
 
 Each package has its version, its package URL, the SHA-256 of its tarball and how it was
-built. Packages that are needed and not in the cache are listed as such. The document of a
-package that cannot be read, and a package of spack.lock that the cache does not offer,
-fail the command: nothing is left out.
+built. Dependencies that are not in the cache are listed as such. If the document of a package
+cannot be read, or the cache does not offer a package of spack.lock, the command fails: nothing is
+left out.
 ` + browseHelp + `
 ` + queryHelp
 
-// sbomFlags are those of publish sbom.
+// sbomFlags are the flags of publish sbom.
 type sbomFlags struct {
 	browseFlags
 	format, supplier, public string
@@ -57,9 +57,9 @@ func SBOM(env cli.Env) *cobra.Command {
 	fs := cmd.Flags()
 	help.Choice(fs, &f.format, "format", "spdx", "form of the document", "spdx", "cyclonedx")
 	fs.StringVar(&f.supplier, "supplier", "", "the organization that distributes the packages, such as \"ACME HPC\"")
-	fs.StringVar(&f.public, "public-url", "", "`URL` below which clients find DESTINATION: where packages can be downloaded from; default: the URL, if one is named")
-	help.Choices(fs, &f.types, "deptypes", []string{"link", "run"}, "`TYPES` of the dependencies that belong to it: build, link, run, test or all", depTypes...)
-	fs.BoolVar(&f.licences, "licenses", false, "name the licence of each package, from the recipe in its tarball: one more request each")
+	fs.StringVar(&f.public, "public-url", "", "`URL` at which clients find DESTINATION, for the addresses of packages; default: the URL, if one is given")
+	help.Choices(fs, &f.types, "deptypes", []string{"link", "run"}, "include dependencies of these `TYPES`: build, link, run, test or all", depTypes...)
+	fs.BoolVar(&f.licences, "licenses", false, "name the licence of each package, from the recipe in its tarball, with one more request per package")
 	fs.StringVar(&f.view, "view", "", "only the packages of the view `NAME`")
 	cli.ReadFlags(fs, &f.target)
 	cli.TimeoutFlag(fs, &f.timeout, "stop after this time, such as 30m; 0: never")
@@ -99,7 +99,7 @@ func runSbom(cmd *cobra.Command, args []string, f *sbomFlags, env cli.Env) error
 	}
 	o := sbom.Options{Name: s.shown, Supplier: f.supplier, Licences: f.licences, Base: f.public, Tool: "publish", Version: env.Version, Created: created}
 	if o.Base == "" && strings.HasPrefix(args[0], "http") {
-		o.Base = s.shown // without a password
+		o.Base = s.shown // without its password
 	}
 	return writeSbom(ctx, env, s, roots, types, o, write)
 }
@@ -122,7 +122,7 @@ func writeSbom(ctx context.Context, env cli.Env, s shownMirror, roots []*invento
 	return err
 }
 
-// creation is the time that the document tells: that of SOURCE_DATE_EPOCH where it is set.
+// creation is the time in the document: SOURCE_DATE_EPOCH if it is set.
 func creation(env cli.Env) (time.Time, error) {
 	text, set := env.Lookup("SOURCE_DATE_EPOCH")
 	if !set {
@@ -135,7 +135,7 @@ func creation(env cli.Env) (time.Time, error) {
 	return time.Unix(seconds, 0), nil
 }
 
-// rootsOf are the packages that arguments name.
+// rootsOf returns the packages that arguments name.
 func rootsOf(args []string, mirrors []shownMirror) ([]*inventory.Build, error) {
 	s := mirrors[0]
 	if len(args) == 2 && strings.HasPrefix(args[1], "@") && strings.HasSuffix(args[1], ".lock") {
@@ -152,7 +152,7 @@ func rootsOf(args []string, mirrors []shownMirror) ([]*inventory.Build, error) {
 	return roots, nil
 }
 
-// locked are the packages of an environment, all of which must be there.
+// locked returns the packages of an environment. A missing package is an error.
 func locked(file string, s shownMirror) ([]*inventory.Build, error) {
 	text, err := userfile.Read(file)
 	if err != nil {

@@ -22,11 +22,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const showHelp = `Show all that a cache says of the packages that match SPEC: variants, what they were built
-with, dependencies and whether the cache has them, size, date, and the key that signed them.
+const showHelp = `Show details of the packages that match SPEC: variants, compilers, dependencies and whether the
+cache has them, size, date, and the key that signed them.
 
-The signature is not checked here: "publish verify --trusted-keys" does that. If a package was copied under rules,
-and DESTINATION can be listed, it shows when and from where it was copied, by whom, and the rules.
+The signature is not checked: "publish verify --trusted-keys" does that. If a package was copied under rules,
+and DESTINATION can be listed, it shows when and from where the package was copied, by whom, and the rules.
 ` + browseHelp + `
 ` + queryHelp
 
@@ -34,7 +34,7 @@ and DESTINATION can be listed, it shows when and from where it was copied, by wh
 func Show(env cli.Env) *cobra.Command {
 	var f browseFlags
 	cmd := &cobra.Command{
-		GroupID: help.Looking, Use: "show DESTINATION|URL SPEC...", Short: "Show all that a cache says of a package", Long: showHelp, Args: cli.AtLeast(2),
+		GroupID: help.Looking, Use: "show DESTINATION|URL SPEC...", Short: "Show the details of a package", Long: showHelp, Args: cli.AtLeast(2),
 		Example: "  publish show s3://bucket/noble/spack openmpi@5\n  publish show --json https://cache.example.org/noble/spack /hyibvwk",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return runShow(cmd, args, &f, env)
@@ -44,7 +44,7 @@ func Show(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// A detail is all that is known of one build.
+// A detail holds the details of one build.
 type detail struct {
 	packageJSON
 	Layout       string           `json:"layout"`
@@ -61,18 +61,18 @@ type detail struct {
 	node *query.Node
 }
 
-// A promotionJSON is the newest evidence that a package was copied under rules. It is what the mirror says, and not signed.
+// A promotionJSON is the newest record of a copy of a package under rules. The mirror holds it, unsigned.
 type promotionJSON struct {
-	Record string    `json:"record"` // the name of the object that holds all of it
+	Record string    `json:"record"` // name of the record
 	Time   time.Time `json:"time"`
 	history.Author
 	promotion.Terms
-	SHA256 string `json:"sha256"` // of the document then
+	SHA256 string `json:"sha256"` // of the document at that time
 	// Current reports whether the package still has that document.
 	Current bool `json:"current"`
 }
 
-// promotions returns the evidence of packages, as far as records can be found: a web server lists none.
+// promotions returns the records of packages, if they can be listed: a web server lists none.
 func promotions(ctx context.Context, r mirror.Reader, documents []*inventory.Document) (map[spec.Hash]promotion.Evidence, error) {
 	l, ok := r.(promotion.Lister)
 	if !ok {
@@ -231,7 +231,7 @@ func (d *detail) print(env cli.Env, s shownMirror) error {
 	return t.Flush()
 }
 
-// by says on whose behalf something was done, if that is known.
+// by says on whose behalf something was done, if known.
 func by(who string) string {
 	if who == "" {
 		return ""

@@ -24,14 +24,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const usageHelp = `Show which packages of a mirror are downloaded, how often and when last, what part of the
-requests the CDN answers, and what nobody reads: from access logs of CloudFront and S3.
+const usageHelp = `Show from access logs of CloudFront and S3 which packages of a mirror are downloaded, how often
+and when last, which are not, and what share of the requests the CDN answers.
 
-Sums are kept, and no addresses. --output writes them to a file for publish du and
-publish catalog.
+It keeps totals, but no addresses of clients. --output writes the totals to a file for publish du
+and publish catalog.
 ` + browseHelp
 
-// usageFlags are those of publish usage.
+// usageFlags are the flags of publish usage.
 type usageFlags struct {
 	browseFlags
 	logs         []string
@@ -54,10 +54,10 @@ func Usage(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringSliceVar(&f.logs, "logs", nil, "`PLACE` of access logs: s3://bucket/prefix or file:///directory; CloudFront's (JSON or text) and S3's, packed or not; repeatable")
-	fs.Var(quantity.Age(&f.since), "since", "leave out what is older than this `AGE`, such as 90d; default: all that is there")
+	fs.Var(quantity.Age(&f.since), "since", "ignore requests older than this `AGE`, such as 90d; default: all")
 	fs.StringVar(&f.path, "path", "", "`PATH` of the mirror in the logs, such as noble/spack; default: the prefix of DESTINATION, or the path of URL")
-	fs.StringVar(&f.output, "output", "", "write the sums to `FILE`, in JSON: for publish du and publish catalog")
-	fs.IntVar(&f.top, "top", 20, "show only so many packages; 0: all. --json and --output always have all")
+	fs.StringVar(&f.output, "output", "", "write the totals to `FILE`, in JSON: for publish du and publish catalog")
+	fs.IntVar(&f.top, "top", 20, "show only this many packages; 0: all. --json and --output always have all")
 	f.registerPlain(fs)
 	return cmd
 }
@@ -65,7 +65,7 @@ func Usage(env cli.Env) *cobra.Command {
 func runUsage(cmd *cobra.Command, where string, f *usageFlags, env cli.Env) error {
 	switch {
 	case len(f.logs) == 0:
-		return cli.Fail(cli.ExitUsage, errors.New("--logs: say where the access logs are"))
+		return cli.Fail(cli.ExitUsage, errors.New("--logs is missing: the place of the access logs"))
 	case f.top < 0:
 		return cli.Fail(cli.ExitUsage, fmt.Errorf("--top %d: want 0 or more", f.top))
 	}
@@ -96,7 +96,7 @@ func runUsage(cmd *cobra.Command, where string, f *usageFlags, env cli.Env) erro
 	return f.show(env, mirrors[0].shown, counter.Report(time.Now()))
 }
 
-// pathOf is the path of a mirror in logs.
+// pathOf returns the path of a mirror in logs.
 func (f *usageFlags) pathOf(where, below string) string {
 	if f.pathIsGiven {
 		return f.path
@@ -112,7 +112,7 @@ func (f *usageFlags) pathOf(where, below string) string {
 
 func (f *usageFlags) readLogs(ctx context.Context, env cli.Env, c *downloads.Counter, place string, since time.Time) error {
 	config := f.target
-	config.S3.Region = "" // that of the mirror
+	config.S3.Region = "" // the region of the mirror
 	at, done, err := cli.OpenReaders(ctx, env, place, config)
 	if err != nil {
 		return fmt.Errorf("logs: %w", err)

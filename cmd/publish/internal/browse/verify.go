@@ -30,14 +30,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree,
-every package is in the index and the index offers nothing else, keys are what they say.
-Nothing is changed.
+const verifyHelp = `Check a mirror as fsck checks a file system: pointers resolve, sizes and digests agree, the
+index offers exactly the packages of the mirror, and keys have the right fingerprints. The command
+changes nothing.
 
-DESTINATION is s3://bucket[/prefix] or file:///directory; a URL of http:// or https://
-is read as clients read it, from its index on. With damage the exit code is 8.`
+DESTINATION is s3://bucket[/prefix] or file:///directory. An http:// or https:// URL is read as
+clients read it, beginning with its index. With damage the exit code is 8.`
 
-// A verifying is what a user may say about it.
+// A verifying holds the settings of publish verify.
 type verifying struct {
 	target        target.Config
 	requireSigned bool
@@ -61,14 +61,14 @@ func Verify(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.BoolVar(&v.deep, "deep", false, "download and hash every blob")
-	fs.StringSliceVar(&v.views, "view", nil, "the view `NAME` must be there; a URL is read from its views instead of its index; repeatable")
-	cli.UpstreamFlag(fs, &v.upstream, "what packages need may also be offered by the mirror at this `URL`, and must be by either; repeatable")
+	fs.StringSliceVar(&v.views, "view", nil, "require the view `NAME`; a URL is read from its views instead of its index; repeatable")
+	cli.UpstreamFlag(fs, &v.upstream, "accept dependencies that the mirror at this `URL` offers; others must be in DESTINATION; repeatable")
 	fs.BoolVar(&v.json, "json", false, "print one JSON document")
 	cli.OutputFlags(fs, &v.output)
 	cli.ReadFlags(fs, &v.target)
 	cli.ConcurrencyFlag(fs, &v.target)
-	fs.BoolVar(&v.requireSigned, "require-signed", false, "a package that is not signed is damage")
-	cli.TrustedKeysFlag(fs, &v.trustedKeys, "`FILE` of armored public keys: a signature by any other is damage")
+	fs.BoolVar(&v.requireSigned, "require-signed", false, "treat unsigned packages as damage")
+	cli.TrustedKeysFlag(fs, &v.trustedKeys, "`FILE` of armored public keys: treat signatures by any other key as damage")
 	cli.TimeoutFlag(fs, &v.timeout, "stop after this time, such as 30m; 0: never")
 	return cmd
 }
@@ -106,7 +106,7 @@ func runVerify(cmd *cobra.Command, where string, v *verifying, env cli.Env) erro
 	return nil
 }
 
-// verifications are what was found in a mirror, or in each of a tree of mirrors.
+// verifications are the results of a mirror, or of each mirror of a tree.
 type verifications struct {
 	Version int            `json:"version"`
 	Damaged bool           `json:"damaged"`
@@ -118,7 +118,7 @@ type verification struct {
 	*verify.Report
 }
 
-// verifyAll verifies the mirror at a place, or, if there is none, those below it.
+// verifyAll verifies the mirror at a place or, if there is none, the mirrors below it.
 func verifyAll(ctx context.Context, where string, at func(path string) mirror.Reader, o verify.Options) (*verifications, error) {
 	found := &verifications{Version: cli.ReportVersion}
 	add := func(path string) error {
@@ -148,14 +148,15 @@ func (found *verifications) print(env cli.Env, v *verifying) error {
 	return err
 }
 
-// The words of a result that have a colour on a terminal.
+// The words of a result that are coloured on a terminal.
 const (
 	whole       = "no damage"
 	damaged     = "damaged"
 	repairTitle = "to repair it:"
 )
 
-// coloured is a result as a terminal shows it: its lines begin and end with our words, whatever stands between them.
+// coloured is a result as a terminal shows it. Its lines begin and end with our words, so names between them do
+// not matter.
 func coloured(text string, look style.Style) string {
 	if !look.Terminal() {
 		return text
@@ -180,7 +181,7 @@ func coloured(text string, look style.Style) string {
 	return strings.Join(lines, "\n")
 }
 
-// print writes what was found in a mirror, how much of it, and what mends it.
+// print writes the findings of a mirror, their number, and how to repair it.
 func (m verification) print(b *strings.Builder, v *verifying) {
 	counts := make(map[buildcache.Severity]int)
 	for _, severity := range []buildcache.Severity{buildcache.Error, buildcache.Warning} {
@@ -213,10 +214,10 @@ func (m verification) print(b *strings.Builder, v *verifying) {
 	}
 }
 
-// shownRepairs is how many commands of a kind are shown, and how many packages one names. The JSON report has all.
+// shownRepairs bounds the commands of a kind, and the packages that one names. The JSON report has all.
 const shownRepairs = 10
 
-// repairs are the commands that mend a mirror at a place.
+// repairs returns commands that repair a mirror at a place.
 func repairs(where string, r verify.Repair, v *verifying) []string {
 	if strings.HasPrefix(where, "http://") || strings.HasPrefix(where, "https://") {
 		return []string{"run publish verify at the destination itself, as s3://bucket/prefix or as a directory: it says how"}

@@ -23,7 +23,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// A viewed mirror is one with its views.
+// A viewedMirror is a mirror with its views.
 type viewedMirror struct {
 	Mirror string      `json:"mirror"`
 	Views  []viewEntry `json:"views"`
@@ -31,7 +31,7 @@ type viewedMirror struct {
 
 type viewEntry struct {
 	Name     string `json:"name"`
-	Packages int    `json:"packages"` // that it offers
+	Packages int    `json:"packages"` // offered packages
 	Bytes    int64  `json:"bytes"`    // of its index
 	Digest   string `json:"digest"`
 	Error    string `json:"error,omitempty"` // why it cannot be read
@@ -59,12 +59,12 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 	defer done()
 	lister, ok := at("").(mirror.Lister)
 	if !ok {
-		return cli.Fail(cli.ExitUsage, errors.New("what is behind a URL cannot be listed: `publish view show URL NAME` shows the view of a name"))
+		return cli.Fail(cli.ExitUsage, errors.New("a URL cannot be listed: `publish view show URL NAME` shows one view"))
 	}
 	all := []viewedMirror{}
 	err = roots.Each(ctx, lister, func(p string) error {
 		views, err := entries(ctx, at(p))
-		if err == nil && len(views) == 0 && p == "" { // else it is one of a tree
+		if err == nil && len(views) == 0 && p == "" { // otherwise it is a mirror of a tree
 			err = isMirror(ctx, at(p))
 		}
 		if err == nil {
@@ -99,7 +99,7 @@ func runViews(cmd *cobra.Command, where string, f *browseFlags, env cli.Env) err
 	return t.Flush()
 }
 
-// isMirror returns buildcache.ErrNoMirror of what has no index.
+// isMirror returns buildcache.ErrNoMirror if r has no index.
 func isMirror(ctx context.Context, r mirror.Reader) error {
 	for _, l := range buildcache.Layouts() {
 		if p, err := l.ReadPointer(ctx, r); err != nil || p.Version != mirror.Absent {
@@ -109,7 +109,8 @@ func isMirror(ctx context.Context, r mirror.Reader) error {
 	return inventory.ErrNoIndex
 }
 
-// entries are the views of a mirror. How many packages one offers is known from its pointer, where that says so.
+// entries returns the views of a mirror. The number of packages is read from the pointer of a view, if it is
+// there.
 func entries(ctx context.Context, r mirror.Reader) ([]viewEntry, error) {
 	names, err := buildcache.Views(ctx, r.(mirror.Lister))
 	if err != nil {
@@ -132,7 +133,7 @@ func entries(ctx context.Context, r mirror.Reader) ([]viewEntry, error) {
 	return all, nil
 }
 
-// readView reads the pointer of a view, and the view itself if the pointer does not say what it offers.
+// readView reads the pointer of a view, and the view itself if the pointer does not count its packages.
 func readView(ctx context.Context, r mirror.Reader, name string) (*buildcache.Pointer, *indices.Set, error) {
 	l := buildcache.View(name)
 	p, err := l.ReadPointer(ctx, r)
@@ -207,7 +208,8 @@ func runView(cmd *cobra.Command, where, name string, f *browseFlags, env cli.Env
 	return err
 }
 
-// mirrorsYAML are the lines of mirrors.yaml with which clients choose a view. It is quoted, as 25.11 would be a number.
+// mirrorsYAML returns the lines of mirrors.yaml with which clients choose a view. It is quoted, because 25.11
+// would be a number.
 func mirrorsYAML(url, view string) string {
 	return fmt.Sprintf("mirrors:\n  %s:\n    url: %q\n    view: %q\n", path.Base(url)+"-"+strings.ReplaceAll(view, "/", "-"), url, view)
 }

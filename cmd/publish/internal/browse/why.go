@@ -16,14 +16,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const whyHelp = `Show why a package is in a cache: which packages depend on it, directly or through others.
+const whyHelp = `Show why a package is in a cache: which packages depend on it, directly or indirectly.
 
-With several packages that match SPEC, those that depend on any of them are shown. A
-package that is only depended on, and not in the cache, may be named too.
+If several packages match SPEC, it shows the packages that depend on any of them. SPEC may also
+match a dependency that is not in the cache.
 ` + browseHelp + `
 ` + queryHelp
 
-// depTypes are the types of dependencies, as flags take them.
+// depTypes are the types of dependencies, as flags accept them.
 var depTypes = []string{"build", "link", "run", "test", "all"}
 
 // Why returns the command `publish why`.
@@ -42,7 +42,7 @@ func Why(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// A reason is why one mirror has what was asked for.
+// A reason holds the dependents of the matching packages in one mirror.
 type reason struct {
 	Mirror     string          `json:"mirror"`
 	Packages   []packageJSON   `json:"packages"`

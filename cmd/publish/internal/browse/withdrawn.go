@@ -16,7 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// A withdrawal is what is withdrawn from one layout of a mirror.
+// A withdrawal holds the withdrawn packages of one layout of a mirror.
 type withdrawal struct {
 	Mirror   string               `json:"mirror"` // its path; empty for DESTINATION itself
 	Layout   string               `json:"layout"`
@@ -25,7 +25,7 @@ type withdrawal struct {
 
 func runWithdrawn(cmd *cobra.Command, args []string, f *browseFlags, format string, env cli.Env) error {
 	if len(args) > 1 || format != "" || f.view != "" {
-		return cli.Fail(cli.ExitUsage, errors.New("--withdrawn lists everything that is withdrawn: it goes with no QUERY, --format or --view"))
+		return cli.Fail(cli.ExitUsage, errors.New("--withdrawn lists all withdrawn packages: give no QUERY, --format or --view"))
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), f.timeout)
 	defer cancel()

@@ -1,5 +1,5 @@
 // Package doctor checks whether a store can hold a mirror, and whether a daemon or an indexer can do what its
-// configuration says. It prints each check, and what to do where one fails.
+// configuration says. It prints each check, and what to do about a failure.
 package doctor
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
-// Store checks whether a destination can hold a mirror, and prints what it finds. Without write it only reads.
+// Store checks whether a destination can hold a mirror, and prints its findings. Without write it only reads.
 func Store(ctx context.Context, env cli.Env, where string, c target.Config, write bool) error {
 	d := &doctor{out: env.Stdout, env: env, write: write}
 	d.examineStore(ctx, c, where)
@@ -43,7 +43,7 @@ func Host(ctx context.Context, env cli.Env, c *service.Config, write bool) error
 	return d.result()
 }
 
-// result is the error that the checks come to.
+// result returns an error if checks have failed.
 func (d *doctor) result() error {
 	if d.ill > 0 {
 		return cli.Fail(cli.ExitUpload, fmt.Errorf("%d of %d checks failed", d.ill, d.checks))
@@ -51,7 +51,7 @@ func (d *doctor) result() error {
 	return nil
 }
 
-// A doctor looks, and says what it finds.
+// A doctor makes checks and prints the results.
 type doctor struct {
 	out         io.Writer
 	env         cli.Env
@@ -59,7 +59,7 @@ type doctor struct {
 	checks, ill int
 }
 
-// say tells how a check has ended. fix is what to do where the error does not say it.
+// say prints the result of a check. fix says what to do, for errors that do not say so.
 func (d *doctor) say(what string, err error, fix string) bool {
 	d.checks++
 	if err == nil {
@@ -77,7 +77,7 @@ func (d *doctor) say(what string, err error, fix string) bool {
 	return false
 }
 
-// note tells something that is no failure.
+// note prints a remark that is not a failure.
 func (d *doctor) note(what, why string) { escape.Fprintf(d.out, "note  %s: %s\n", what, why) }
 
 func (d *doctor) examine(ctx context.Context, c *service.Config) {
@@ -92,7 +92,7 @@ func (d *doctor) examine(ctx context.Context, c *service.Config) {
 	}
 }
 
-// examineDaemon asks the daemon; if there is none, it looks whether one could begin.
+// examineDaemon queries the daemon. If none runs, it checks whether one could start.
 func (d *doctor) examineDaemon(ctx context.Context, c *service.Config) {
 	client := api.Dial(c.Socket)
 	defer client.Close()
@@ -101,7 +101,7 @@ func (d *doctor) examineDaemon(ctx context.Context, c *service.Config) {
 		if !s.Healthy {
 			err = errors.New(s.Problem)
 		}
-		d.say("daemon", err, "look into its log: journalctl -u slurm-factory-publish")
+		d.say("daemon", err, "read its log: journalctl -u slurm-factory-publish")
 		if len(s.Failed) > 0 {
 			d.note("dead letters", fmt.Sprintf("%d; `publish status` says why", len(s.Failed)))
 		}
@@ -111,12 +111,12 @@ func (d *doctor) examineDaemon(ctx context.Context, c *service.Config) {
 		d.say("daemon", err, "")
 		return
 	}
-	d.note("daemon", "it does not run")
+	d.note("daemon", "it is not running")
 	if err := api.CheckSocket(c.Socket); err != nil {
 		d.say("socket", err, "")
 	}
 	if _, err := os.Stat(filepath.Join(c.StateDir, "queue.db")); err != nil {
-		d.say("state_dir", writable(c.StateDir), "let the user that runs the daemon write to it, or make it: install -d -o USER "+shell.Quote(c.StateDir))
+		d.say("state_dir", writable(c.StateDir), "let the user that runs the daemon write to it, or create it: install -d -o USER "+shell.Quote(c.StateDir))
 		return
 	}
 	q, err := queue.Open(ctx, c.StateDir)
@@ -126,7 +126,7 @@ func (d *doctor) examineDaemon(ctx context.Context, c *service.Config) {
 	d.say("queue", err, "")
 }
 
-// writable makes sure that a directory can be made or written to.
+// writable checks that a directory can be created or written to.
 func writable(dir string) error {
 	for {
 		info, err := os.Stat(dir)
@@ -139,7 +139,7 @@ func writable(dir string) error {
 		if !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		dir = filepath.Dir(dir) // it is made below what there is
+		dir = filepath.Dir(dir) // it would be created below an existing one
 	}
 	f, err := os.CreateTemp(dir, ".publish-doctor-")
 	if err != nil {
@@ -152,7 +152,7 @@ func writable(dir string) error {
 func (d *doctor) examineMirror(ctx context.Context, m *service.MirrorConfig) {
 	name := "mirror " + m.Name + ": "
 	_, err := os.ReadDir(m.Source)
-	d.say(name+"source", err, "make it, or let the user that runs the daemon read it: "+m.Source)
+	d.say(name+"source", err, "create it, or let the user that runs the daemon read it: "+m.Source)
 	to := d.examineDestination(ctx, name, m)
 	if to == nil {
 		return
@@ -166,7 +166,7 @@ func (d *doctor) examineMirror(ctx context.Context, m *service.MirrorConfig) {
 	d.leftovers(ctx, name, to)
 }
 
-// examineDestination looks whether it can be listed; nil if it cannot.
+// examineDestination checks whether the destination can be listed; nil if it cannot.
 func (d *doctor) examineDestination(ctx context.Context, name string, m *service.MirrorConfig) *target.Destination {
 	var late clockOffset
 	d.identity(ctx, name, m)
@@ -174,8 +174,8 @@ func (d *doctor) examineDestination(ctx context.Context, name string, m *service
 	if !d.say(name+"destination", err, "") {
 		return nil
 	}
-	may := d.say(name+"credentials, and the right to list", to.Listed(ctx), "")
-	d.clock(name, late.offset()) // which may be why they are not accepted
+	may := d.say(name+"credentials, and the permission to list", to.Listed(ctx), "")
+	d.clock(name, late.offset()) // a wrong clock may be why credentials are not accepted
 	if !may {
 		to.Close()
 		return nil
@@ -183,7 +183,7 @@ func (d *doctor) examineDestination(ctx context.Context, name string, m *service
 	return to
 }
 
-// identity looks whether there is a token that holds, where one is to be shown.
+// identity checks the web identity token, if the configuration names one.
 func (d *doctor) identity(ctx context.Context, name string, m *service.MirrorConfig) {
 	if m.WebIdentityTokenFile == "" {
 		return
@@ -194,14 +194,14 @@ func (d *doctor) identity(ctx context.Context, name string, m *service.MirrorCon
 	}
 }
 
-// observed is the surroundings of a store whose answers tell how late our clock is.
+// observed returns an environment that measures the offset of the local clock from the responses of a store.
 func (d *doctor) observed(late *clockOffset) target.Environment {
 	env := d.env.Target()
 	env.Observe = late.observe
 	return env
 }
 
-// A clockOffset is by how much our clock is late, as far as a store has said.
+// A clockOffset is how far the local clock is behind the store.
 type clockOffset struct{ nanoseconds atomic.Int64 }
 
 func (c *clockOffset) observe(r s3.Request) {
@@ -212,8 +212,8 @@ func (c *clockOffset) observe(r s3.Request) {
 
 func (c *clockOffset) offset() time.Duration { return time.Duration(c.nanoseconds.Load()) }
 
-// mostOffset is how wrong a clock may be: S3 refuses requests that are 15 minutes off, and
-// temporary credentials do not last for ever.
+// mostOffset is the largest acceptable offset: S3 refuses requests that are 15 minutes off, and temporary
+// credentials expire.
 const mostOffset = time.Minute
 
 func (d *doctor) clock(name string, offset time.Duration) {
@@ -224,11 +224,11 @@ func (d *doctor) clock(name string, offset time.Duration) {
 	d.say(name+"clock", fmt.Errorf("it is off by %s", offset.Abs().Round(time.Second)), "set it: timedatectl set-ntp true")
 }
 
-// Object is what is written to see whether one may.
+// Object is the name of the object that tests writing.
 const Object = "publish-doctor"
 
-// conditional makes sure that the storage does what conditions say: else publishers would
-// overwrite each other.
+// conditional checks that the storage obeys conditional writes: otherwise publishers would overwrite each
+// other.
 func conditional(ctx context.Context, s mirror.Store) error {
 	fresh := func() mirror.Upload {
 		content := fmt.Appendf(nil, "written by publish doctor %x\n", rand.Uint64())
@@ -238,7 +238,7 @@ func conditional(ctx context.Context, s mirror.Store) error {
 	if info, err := s.Stat(ctx, Object); err == nil {
 		was = info.Version
 	} else if !errors.Is(err, mirror.ErrNotExist) && !errors.Is(err, mirror.ErrDenied) {
-		return err // a narrowed role is refused what is not there
+		return err // a narrow role may not read missing objects
 	}
 	now, err := s.Swap(ctx, fresh(), was)
 	if err != nil {
@@ -263,7 +263,7 @@ func notObeyed(header string, err error) error {
 	return &mirror.ConditionError{Header: header}
 }
 
-// cloudFront makes sure that the distribution may be asked and told.
+// cloudFront checks that the distribution can be read and invalidated.
 func (d *doctor) cloudFront(ctx context.Context, name string, config target.CDNConfig, to *target.Destination) {
 	c, err := to.OpenCDN(ctx, nil)
 	if err != nil {
@@ -282,7 +282,7 @@ func (d *doctor) cloudFront(ctx context.Context, name string, config target.CDNC
 			return
 		}
 		_, err = c.Status(ctx, id)
-		d.say(name+"CloudFront may be asked", err, "")
+		d.say(name+"CloudFront can be read", err, "")
 	}
 }
 
@@ -297,7 +297,7 @@ func (d *doctor) leftovers(ctx context.Context, name string, to *target.Destinat
 	case err != nil:
 		d.note(what, "unknown: "+err.Error())
 	case days == 0:
-		d.note(what, "there is none: parts of abandoned uploads are paid for. Add one with AbortIncompleteMultipartUpload after 7 days")
+		d.note(what, "there is none: parts of abandoned uploads cost money. Add one with AbortIncompleteMultipartUpload after 7 days")
 	default:
 		d.say(what, nil, "")
 	}

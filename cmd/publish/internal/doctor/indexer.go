@@ -11,7 +11,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// examineIndexer looks whether an indexer can do what its configuration says. Messages are left alone: each
+// examineIndexer checks whether an indexer can do what its configuration says. It receives no messages: each
 // delivery counts.
 func (d *doctor) examineIndexer(ctx context.Context, c *service.Config) {
 	if c.Socket != "" {
@@ -35,22 +35,22 @@ func (d *doctor) examineIndexer(ctx context.Context, c *service.Config) {
 	}
 	deliveries, err := q.Deliveries(ctx)
 	if errors.Is(err, mirror.ErrDenied) {
-		d.note("queue", "it may not be looked at, so which messages are dead is not known: "+err.Error())
+		d.note("queue", "it cannot be read, so the dead messages are unknown: "+err.Error())
 		return
 	}
 	if d.say("queue", err, "") && deliveries == 0 {
-		d.note("queue", "it has no dead-letter queue: messages that cannot be handled come again for as long as SQS keeps them")
+		d.note("queue", "it has no dead-letter queue: messages that cannot be handled are redelivered until SQS expires them")
 	}
 }
 
-// examineHost asks the indexer that runs, if one does.
+// examineHost queries the running indexer, if there is one.
 func (d *doctor) examineHost(ctx context.Context, socket string) {
 	client := api.Dial(socket)
 	defer client.Close()
 	s, err := client.Status(ctx)
 	switch {
 	case errors.Is(err, api.ErrNoDaemon):
-		d.note("indexer", "it does not run")
+		d.note("indexer", "it is not running")
 		d.say("socket", api.CheckSocket(socket), "")
 		return
 	case err != nil:
@@ -61,7 +61,7 @@ func (d *doctor) examineHost(ctx context.Context, socket string) {
 	case s.Indexer.Queue.Error != "":
 		err = errors.New(s.Indexer.Queue.Error)
 	}
-	if d.say("indexer", err, "look into its log") && len(s.Indexer.Dead) > 0 {
+	if d.say("indexer", err, "read its log") && len(s.Indexer.Dead) > 0 {
 		d.note("dead letters", fmt.Sprintf("%d; `publish status` says why", len(s.Indexer.Dead)))
 	}
 }

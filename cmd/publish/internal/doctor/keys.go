@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// keys tells of keys that expire soon. Those of mirrors below the destination are not looked for.
+// keys reports keys that expire soon. It does not check mirrors below the destination.
 func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) {
 	now := time.Now()
 	keys, err := keyring.Expiring(ctx, to.Mirror(""), now)
@@ -20,7 +20,7 @@ func (d *doctor) keys(ctx context.Context, name string, to *target.Destination) 
 	}
 	noted := make(map[key.Fingerprint]bool)
 	for _, k := range keys {
-		if noted[k.Fingerprint] { // of the other layout
+		if noted[k.Fingerprint] { // noted in the other layout
 			continue
 		}
 		noted[k.Fingerprint] = true

@@ -13,13 +13,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/target"
 )
 
-// Names are what a store is examined with: names whose order and encoding stores get wrong.
+// Names are the names of the test objects: stores get their order and encoding wrong.
 var Names = []string{"a", "b c+d%41", "x-y", "x/y", "z"}
 
-// Directory holds the other objects.
+// Directory holds the other test objects.
 const Directory = Object + ".d/"
 
-// examineStore looks whether a destination can hold a mirror, and what publishing is like there.
+// examineStore checks whether a destination can hold a mirror, and how publishing works there.
 func (d *doctor) examineStore(ctx context.Context, place target.Config, where string) {
 	var late clockOffset
 	to, err := target.Open(ctx, where, place, d.observed(&late))
@@ -27,7 +27,7 @@ func (d *doctor) examineStore(ctx context.Context, place target.Config, where st
 		return
 	}
 	defer to.Close()
-	may := d.say("credentials, and the right to list", to.Listed(ctx), "")
+	may := d.say("credentials, and the permission to list", to.Listed(ctx), "")
 	d.clock("", late.offset())
 	if !may {
 		return
@@ -50,7 +50,7 @@ func (d *doctor) examineStore(ctx context.Context, place target.Config, where st
 	d.leftovers(ctx, "", to)
 }
 
-// trials tells how trials have ended. What publishing can do without is no failure.
+// trials prints the results of trials. A missing feature that publishing does not need is not a failure.
 func (d *doctor) trials(all []s3.Trial) {
 	for _, t := range all {
 		if t.Err != nil && t.Without != "" {
@@ -61,7 +61,7 @@ func (d *doctor) trials(all []s3.Trial) {
 	}
 }
 
-// furnish stores the objects that a store is examined with. The content of each is its name.
+// furnish stores the test objects. The content of each is its name.
 func furnish(ctx context.Context, s target.Store) ([]string, error) {
 	var names []string
 	for _, n := range Names {
@@ -74,7 +74,7 @@ func furnish(ctx context.Context, s target.Store) ([]string, error) {
 		}
 		got, _, err := mirror.Read(ctx, s, name, 1<<20)
 		if err == nil && string(got) != name {
-			err = fmt.Errorf("%s has other content than was target.Stored", name)
+			err = fmt.Errorf("%s has other content than was stored", name)
 		}
 		if err != nil {
 			return names, err
@@ -83,7 +83,7 @@ func furnish(ctx context.Context, s target.Store) ([]string, error) {
 	return names, nil
 }
 
-// cleanUp deletes what was target.Stored, if it may.
+// cleanUp deletes the test objects, if it may.
 func (d *doctor) cleanUp(ctx context.Context, s target.Store, names []string) {
 	var deleter mirror.Deleter
 	switch m := s.(type) {

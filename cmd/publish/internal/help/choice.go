@@ -9,14 +9,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/once"
 )
 
-// A choice is a flag for one of a fixed set of words, or for several with commas between them.
+// A choice is a flag for one of a fixed set of words, or for several separated by commas.
 type choice struct {
 	pflag.Value
 	words []string
 }
 
-// Choice adds a flag for one of some words, which are shown and completed. It takes any text: what is none of them is
-// refused where settings are validated, together with all else that is wrong.
+// Choice adds a flag for one of some words, which help shows and the shell completes. The flag accepts any
+// text: wrong words are reported where all settings are validated.
 func Choice(fs *pflag.FlagSet, p *string, name, value, usage string, words ...string) {
 	fs.StringVar(p, name, value, usage)
 	choose(fs, name, words)
@@ -36,11 +36,11 @@ func choose(fs *pflag.FlagSet, name string, words []string) {
 // Words are the words of a choice.
 func (c *choice) Words() []string { return c.words }
 
-// Complete makes the shell complete the values of all flags of a command, and of those below it: words of a choice, and
-// names of files only where a flag takes one.
+// Complete makes the shell complete the values of all flags of a command, and of those below it: the words of a
+// choice, and file names only for flags that take a file.
 func Complete(cmd *cobra.Command) {
 	cmd.Flags().VisitAll(func(f *pflag.Flag) {
-		_ = cmd.RegisterFlagCompletionFunc(f.Name, completion(f)) // an error says that the command has done so itself
+		_ = cmd.RegisterFlagCompletionFunc(f.Name, completion(f)) // an error means that the command has its own completion
 	})
 	for _, c := range cmd.Commands() {
 		Complete(c)
@@ -50,7 +50,7 @@ func Complete(cmd *cobra.Command) {
 func completion(f *pflag.Flag) cobra.CompletionFunc {
 	if c, ok := once.Inner(f.Value).(interface{ Words() []string }); ok {
 		return func(_ *cobra.Command, _ []string, begun string) ([]cobra.Completion, cobra.ShellCompDirective) {
-			before := "" // a list goes on after its last comma
+			before := "" // a list continues after its last comma
 			if strings.HasSuffix(f.Value.Type(), "Slice") {
 				before = begun[:strings.LastIndex(begun, ",")+1]
 			}

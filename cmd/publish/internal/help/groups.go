@@ -1,8 +1,7 @@
-// Package help shows what commands and flags there are: in groups, wrapped to the width of the terminal, with examples.
+// Package help shows commands and flags: in groups, wrapped to the width of the terminal, with examples.
 //
-// A command says its group as GroupID, one of the constants here. A flag belongs to the group in which Group adds it, and
-// without one to the flags of the command itself. A flag whose values are a fixed set is a Choice, whose values are
-// completed.
+// The GroupID of a command is one of the constants here. Group adds flags to a group; other flags are listed as
+// those of the command itself. A Choice is a flag whose values are a fixed set, which the shell completes.
 package help
 
 import (
@@ -20,7 +19,7 @@ const (
 	Other       = "other"
 )
 
-// Groups are the groups of commands, in the order in which they are listed.
+// Groups returns the groups of commands, in the order in which they are listed.
 func Groups() []*cobra.Group {
 	return []*cobra.Group{
 		{ID: Publishing, Title: "Publish and carry packages"},
@@ -32,7 +31,7 @@ func Groups() []*cobra.Group {
 	}
 }
 
-// Titles of groups of flags that mean the same to every command.
+// Titles of groups of flags that have the same meaning for every command.
 const (
 	Place      = "Place and credentials"
 	NewObjects = "New objects"
@@ -40,10 +39,10 @@ const (
 	Readers    = "CloudFront and readers"
 )
 
-// parent is the annotation of a command that only holds others: it is called to show its help.
+// parent is the annotation of a command that only holds others. Called alone, it shows its help.
 const parent = "publish_parent"
 
-// MarkParent says that a command only holds others, so that its usage is theirs.
+// MarkParent marks a command that only holds others, so that its usage shows them.
 func MarkParent(cmd *cobra.Command) {
 	if cmd.Annotations == nil {
 		cmd.Annotations = make(map[string]string)
@@ -65,7 +64,7 @@ func GroupOf(f *pflag.Flag) string {
 	return ""
 }
 
-// Group adds flags to a set as a group with a title. A flag may be in one group.
+// Group adds flags to a set as a group with a title. A flag is in at most one group.
 func Group(fs *pflag.FlagSet, title string, add func(*pflag.FlagSet)) {
 	part := pflag.NewFlagSet(title, pflag.ContinueOnError)
 	part.SortFlags = false
@@ -81,13 +80,14 @@ func Group(fs *pflag.FlagSet, title string, add func(*pflag.FlagSet)) {
 	})
 }
 
-// A section is a group of flags as it is shown.
+// A section is a group of flags with its title.
 type section struct {
 	title string
 	flags []*pflag.Flag
 }
 
-// sections are the flags of a set in their groups: those without one first, the others in the order of their first flags.
+// sections returns the flags of a set by group: first those without a group, then the groups in the order of
+// their first flags.
 func sections(fs *pflag.FlagSet) []section {
 	all := []section{{title: "Flags"}}
 	at := map[string]int{"": 0}

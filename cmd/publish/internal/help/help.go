@@ -15,18 +15,18 @@ import (
 const (
 	widest    = 110 // longer lines are hard to read
 	indent    = 2
-	leftMax   = 30 // of a flag whose text begins on the same line
-	leastText = 20 // of a line beside it
+	leftMax   = 30 // width of a flag whose text begins on the same line
+	leastText = 20 // least width of the text beside a flag
 )
 
-// Install makes a program show its help in groups, in a style, and complete the values of its flags.
+// Install makes a program show its help in groups, in a style, and completes the values of its flags.
 func Install(root *cobra.Command, s style.Style) {
 	inOrder(root)
 	root.AddGroup(Groups()...)
 	root.SetHelpCommandGroupID(Other)
 	root.SetCompletionCommandGroupID(Other)
 	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
-		_, _ = io.WriteString(cmd.OutOrStdout(), Text(cmd, s)) // the stream keeps its error
+		_, _ = io.WriteString(cmd.OutOrStdout(), Text(cmd, s)) // the stream keeps the error
 	})
 	root.SetUsageFunc(func(cmd *cobra.Command) error {
 		_, err := io.WriteString(cmd.OutOrStderr(), Text(cmd, s))
@@ -34,7 +34,7 @@ func Install(root *cobra.Command, s style.Style) {
 	})
 }
 
-// inOrder leaves the flags of a command, and of those below it, in the order in which they were added.
+// inOrder lists the flags of a command, and of those below it, in the order in which they were added.
 func inOrder(cmd *cobra.Command) {
 	cmd.Flags().SortFlags = false
 	for _, c := range cmd.Commands() {
@@ -42,7 +42,7 @@ func inOrder(cmd *cobra.Command) {
 	}
 }
 
-// Text is the help of a command.
+// Text returns the help of a command.
 func Text(cmd *cobra.Command, s style.Style) string {
 	p := page{style: s, width: min(s.Columns(), widest)}
 	long := cmd.Long
@@ -72,7 +72,7 @@ func Text(cmd *cobra.Command, s style.Style) string {
 	return p.b.String()
 }
 
-// A page is a help text that is being written.
+// A page is a help text under construction.
 type page struct {
 	b     strings.Builder
 	style style.Style
@@ -91,7 +91,7 @@ func (p *page) usage(cmd *cobra.Command) {
 	}
 }
 
-// commands lists the commands below one in their groups, and the topics after them.
+// commands lists the commands below one in their groups, followed by the topics.
 func (p *page) commands(cmd *cobra.Command) {
 	all := append(cmd.Groups(), &cobra.Group{Title: "Commands"})
 	for _, g := range all {
@@ -126,7 +126,7 @@ func (p *page) rows(title string, rows [][2]string) {
 	}
 }
 
-// leftOf is the width of the column in which names of flags stand.
+// leftOf returns the width of the column of flag names.
 func leftOf(all []section, width int) int {
 	left := 0
 	for _, part := range all {
@@ -154,10 +154,10 @@ func (p *page) flags(part section, left int) {
 	}
 }
 
-// kinds are how values are called whose flag does not say it.
+// kinds are names for the values of flags that do not name theirs.
 var kinds = map[string]string{"string": "TEXT", "strings": "LIST", "int": "NUMBER", "number": "NUMBER", "duration": "TIME", "size": "SIZE"}
 
-// name is a flag with its value: -V, --version; --index merge|rebuild|none.
+// name returns a flag with its value: -V, --version; --index merge|rebuild|none.
 func name(f *pflag.Flag) string {
 	text := "    --" + f.Name
 	if f.Shorthand != "" {

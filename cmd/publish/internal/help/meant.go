@@ -6,10 +6,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/nearest"
 )
 
-// MainJob is what publishes, and is called without the name of a command.
+// MainJob is the call that publishes, without the name of a command.
 const MainJob = "publish SOURCE DESTINATION"
 
-// elsewhere are commands of other programs, spack buildcache among them, and the commands here that do the same.
+// elsewhere maps commands of other programs, such as spack buildcache, to the commands here with the same
+// effect.
 var elsewhere = map[string][]string{
 	"check": {"verify"}, "fsck": {"verify"},
 	"clean": {"prune"}, "gc": {"prune"},
@@ -20,8 +21,8 @@ var elsewhere = map[string][]string{
 	"publish": {MainJob}, "put": {MainJob}, "upload": {MainJob},
 }
 
-// Meant returns the command, of those that there are, that was meant with a word that is none: by a program that calls it so, or
-// misspelt. It may be MainJob, and is empty if none is near.
+// Meant returns the existing command that an unknown word probably means: because another program has that name
+// for it, or because it is misspelt. The result may be MainJob, and is empty if no command is similar.
 func Meant(word string, commands []string) string {
 	for _, c := range elsewhere[word] {
 		if c == MainJob || slices.Contains(commands, c) {

@@ -6,8 +6,8 @@ import (
 	"unicode/utf8"
 )
 
-// wrap breaks the lines of a text to a width. Paragraphs are parted by empty lines; a line that begins with a space
-// stays as it is.
+// wrap breaks the lines of a text to a width. Empty lines separate paragraphs. Lines that begin with a space
+// stay.
 func wrap(text string, width int) string {
 	var out []string
 	var words []string
@@ -30,7 +30,7 @@ func wrap(text string, width int) string {
 	return strings.Join(out, "\n")
 }
 
-// fill puts words into lines.
+// fill joins words into lines.
 func fill(words []string, width int) (lines []string) {
 	line := ""
 	for _, w := range words {
@@ -42,10 +42,10 @@ func fill(words []string, width int) (lines []string) {
 	return append(lines, line)
 }
 
-// words are those of a command, with what is quoted in one.
+// words matches the words of a command; a quoted text is one word.
 var words = regexp.MustCompile(`(?:'[^']*'|"[^"]*"|[^\s'"])+`)
 
-// continued is an example as lines of a shell, each but the last ending in a backslash. What has a comment stays as it is.
+// continued breaks an example into lines of a shell that end in backslashes. Examples with a comment stay.
 func continued(line string, width int) string {
 	if utf8.RuneCountInString(line) <= width || strings.Contains(line, " # ") {
 		return line + "\n"
@@ -65,7 +65,7 @@ func continued(line string, width int) string {
 	return b.String() + begin + "\n"
 }
 
-// Hang is a text after what begins its first line, its further lines indented.
+// Hang writes a text after the beginning of its first line, and indents the other lines.
 func Hang(begin, text string, width, by int) string {
 	lines := fill(strings.Fields(text), max(width-by, leastText))
 	return begin + strings.Join(lines, "\n"+strings.Repeat(" ", by)) + "\n"

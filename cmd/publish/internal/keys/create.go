@@ -21,17 +21,17 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const createHelp = `Make the OpenPGP public key of an asymmetric key in AWS KMS, and print it. Keep the file: each
-publish that signs with the key takes it as --sign-public-key, and clients import it. The private
-key stays in KMS, which signs the public key once.
+const createHelp = `Make the OpenPGP public key of an asymmetric key in AWS KMS, and print it. Keep the file: publish
+needs it as --sign-public-key to sign with the key, and clients import it. The private key
+stays in KMS, which signs the public key once.
 
-The fingerprint follows from the key and from when KMS made it. So the same command with another
---expires makes the same key anew, to be published before the old one expires.
+The fingerprint follows from the key and its creation time in KMS. So the same command with
+another --expires makes the same key with a new expiry, to be published before the old one expires.
 
-The key is of RSA_4096, or of another spec of RSA or ECC_NIST, and its usage is SIGN_VERIFY. It
-takes the permissions kms:DescribeKey, kms:GetPublicKey and kms:Sign; signing takes kms:Sign alone.`
+The spec of the key is RSA_4096, or another RSA or ECC_NIST spec, and its usage is SIGN_VERIFY. The
+command needs the permissions kms:DescribeKey, kms:GetPublicKey and kms:Sign; signing needs kms:Sign only.`
 
-// keyCreation is what makes a public key.
+// keyCreation holds the settings of a new public key.
 type keyCreation struct {
 	target               target.Config
 	kms                  string
@@ -52,11 +52,11 @@ func createCommand(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&k.kms, "kms", "", "`KEY` in AWS KMS: awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN")
-	fs.StringVar(&k.name, "name", "", "`NAME` that the key gives its owner, such as \"Cache releases\"")
-	fs.StringVar(&k.email, "email", "", "`ADDRESS` of the owner; may be left out")
-	fs.StringVar(&k.expires, "expires", "2y", "`WHEN` the key expires: a date such as 2028-12-31, a time from now on such as 90d, 18m or 2y, or never")
+	fs.StringVar(&k.name, "name", "", "`NAME` of the owner in the key, such as \"Cache releases\"")
+	fs.StringVar(&k.email, "email", "", "`ADDRESS` of the owner; optional")
+	fs.StringVar(&k.expires, "expires", "2y", "expiry of the key, `WHEN`: a date such as 2028-12-31, a time from now such as 90d, 18m or 2y, or never")
 	help.Group(fs, help.Place, func(fs *pflag.FlagSet) {
-		fs.StringVar(&k.target.S3.Region, "region", "", "region of the key, such as eu-central-1; default: that of its ARN, or AWS_REGION")
+		fs.StringVar(&k.target.S3.Region, "region", "", "region of the key, such as eu-central-1; default: the region in its ARN, or AWS_REGION")
 	})
 	cli.CredentialFlags(fs, &k.target)
 	cli.TimeoutFlag(fs, &k.timeout, "stop after this time, such as 30m; 0: never")
@@ -112,7 +112,8 @@ var (
 	date = regexp.MustCompile(`^[0-9]{4}-[0-9]{2}-[0-9]{2}$`)
 )
 
-// parseExpiry reads when a key expires: as gpg does, without forms that mean something else at another time of the day. Zero: never.
+// parseExpiry parses the expiry of a key in the forms of gpg, except those that depend on the time of the day.
+// Zero: never.
 func parseExpiry(text string, now time.Time) (time.Time, error) {
 	if text == "never" {
 		return time.Time{}, nil

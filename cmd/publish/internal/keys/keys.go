@@ -1,4 +1,4 @@
-// Package keys is the commands on the public keys of mirrors: create, list, add, rotate and retire.
+// Package keys holds the commands on the public keys of mirrors: create, list, add, rotate and retire.
 package keys
 
 import (
@@ -30,23 +30,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const keysHelp = `The public keys of a mirror, or of each mirror of a tree: which there are, and which packages
+const keysHelp = `Manage the public keys of a mirror, or of each mirror of a tree, and show which packages
 they sign. Clients trust every key that a mirror offers.
 
 publish keys DESTINATION is short for publish keys list DESTINATION.`
 
-const rotateHelp = `Replace the signatures of one key by those of another. The new public key is offered first,
-beside the old one. Then each document that the old key has signed is checked, signed with
-the new key, and replaced only as the version that was read. No content of packages is read.
-So are the signatures of plain files below DESTINATION (FILE.asc), whose content is read.
+const rotateHelp = `Replace the signatures of one key by those of another. First the new public key is offered,
+beside the old one. Then the signature of each document by the old key is checked, and the document is
+signed with the new key and replaced, unless it has changed meanwhile. The content of packages is not read.
+Signatures of plain files below DESTINATION (FILE.asc) are replaced, too; the content of these files is read.
 
-Clients that have only the old key fail on packages that are signed again, until they run
+Clients that have only the old key fail on packages signed with the new key, until they run
 spack buildcache keys --install --trust. So offer the new key some time before, with
 publish keys add. Packages signed by other keys, and the old key itself, stay.
 
-What was interrupted is completed by running it again.`
+To complete an interrupted rotation, run it again.`
 
-// Command is publish keys.
+// Command returns the command `publish keys`.
 func Command(env cli.Env) *cobra.Command {
 	cmd := &cobra.Command{
 		GroupID: help.Maintaining, Use: "keys", Short: "Create, list, add, rotate and retire the keys of a mirror", Long: keysHelp, Args: cobra.NoArgs,
@@ -56,7 +56,7 @@ func Command(env cli.Env) *cobra.Command {
 	return cmd
 }
 
-// keyWork is what the commands on keys have in common.
+// keyWork holds what the commands on keys share.
 type keyWork struct {
 	target  target.Config
 	output  cli.Output
@@ -69,11 +69,12 @@ func (k *keyWork) register(cmd *cobra.Command, place func(*pflag.FlagSet, *targe
 	cli.TimeoutFlag(fs, &k.timeout, "stop after this time, such as 30m; 0: never")
 }
 
-// A work is done to a place: the store, and a function by which what it changes is invalidated.
+// A work is done on a mirror: at its path, with its store, and with a function that invalidates changed
+// objects.
 type work func(path string, s mirror.Store, invalidate func(names []string) error) error
 
-// mirrors calls do for the mirror at a destination, or, if there is none, for those below it, and then files, if it is set, for the
-// destination itself, where plain files are.
+// mirrors calls do for the mirror at a destination or, if there is none, for the mirrors below it. Then it
+// calls files, if set, for the destination itself, which holds the plain files.
 func (k *keyWork) mirrors(ctx context.Context, env cli.Env, where string, do, files work) error {
 	ctx, cancel := cli.WithTimeout(ctx, k.timeout)
 	defer cancel()
@@ -182,7 +183,7 @@ func printKeys(out io.Writer, path string, listings []keyring.Listing, now time.
 			escape.Fprintf(out, "%s not signed\n", english.PluralWord(l.Unsigned, "1 package is", fmt.Sprint(l.Unsigned)+" packages are"))
 		}
 		if l.Broken > 0 {
-			escape.Fprintf(out, "%s a signature that does not say who made it\n", english.PluralWord(l.Broken, "1 package has", fmt.Sprint(l.Broken)+" packages have"))
+			escape.Fprintf(out, "%s a signature without the fingerprint of its key\n", english.PluralWord(l.Broken, "1 package has", fmt.Sprint(l.Broken)+" packages have"))
 		}
 	}
 	return nil
@@ -207,10 +208,10 @@ func addCommand(env cli.Env) *cobra.Command {
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: %w", file, err))
 			}
 			switch err := public.Signs(time.Now()); {
-			case errors.Is(err, key.ErrExpired), errors.Is(err, key.ErrRevoked): // of which clients learn by this
-				escape.Fprintf(env.Stderr, "publish: warning: --public-key %s: the key %s can sign no more: %s\n", file, public.Fingerprint(), err)
+			case errors.Is(err, key.ErrExpired), errors.Is(err, key.ErrRevoked): // this tells clients
+				escape.Fprintf(env.Stderr, "publish: warning: --public-key %s: the key %s can no longer sign: %s\n", file, public.Fingerprint(), err)
 			case err != nil:
-				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: clients have no use for the key %s: %w", file, public.Fingerprint(), err))
+				return cli.Fail(cli.ExitUsage, fmt.Errorf("--public-key %s: the key %s is of no use to clients: %w", file, public.Fingerprint(), err))
 			}
 			return k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
 				return keyring.Add(ctx, s, public)
@@ -233,7 +234,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 		Example: "  publish keys rotate --from FINGERPRINT --sign-key new.asc s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if from == "" {
-				return cli.Fail(cli.ExitUsage, errors.New("no key whose signatures are to be replaced: give --from FINGERPRINT, as `publish keys list` shows it"))
+				return cli.Fail(cli.ExitUsage, errors.New("the key to replace is missing: give --from FINGERPRINT, as `publish keys list` shows it"))
 			}
 			f, err := parseFingerprint(from)
 			if err != nil {
@@ -242,7 +243,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 			want := key.Fingerprint("")
 			if to != "" {
 				if want, err = parseFingerprint(to); err != nil {
-					return cli.Fail(cli.ExitUsage, fmt.Errorf("--to: %w; the private key of it is given by --sign-key", err))
+					return cli.Fail(cli.ExitUsage, fmt.Errorf("--to: %w; give its private key by --sign-key", err))
 				}
 			}
 			signer.ReadSecrets(env.Lookup)
@@ -261,7 +262,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 			case want != "" && want != next:
 				return cli.Fail(cli.ExitUsage, fmt.Errorf("--to is %s, and the key of --sign-key is %s", want, next))
 			}
-			var old *key.Public // as the mirrors hold it
+			var old *key.Public // as the mirrors have it
 			held := new(key.Ring)
 			err = k.change(cmd.Context(), env, args[0], func(ctx context.Context, s mirror.Store) ([]keyring.Change, error) {
 				changes, err := keyring.Rotate(ctx, s, f, signs.Key)
@@ -287,7 +288,7 @@ func rotateCommand(env cli.Env) *cobra.Command {
 				return []keyring.Change{c}, err
 			})
 			if err == nil && old == nil {
-				err = cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
+				err = cli.Fail(cli.ExitUsage, fmt.Errorf("--from: %w: %s: `publish keys list` shows the keys of the mirror", keyring.ErrUnknownKey, f))
 			}
 			return err
 		},
@@ -295,13 +296,13 @@ func rotateCommand(env cli.Env) *cobra.Command {
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cli.OutputFlags(cmd.Flags(), &k.output)
-	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced; the mirror holds it")
-	cmd.Flags().StringVar(&to, "to", "", "`FINGERPRINT` that the key of --sign-key must have; may be left out")
+	cmd.Flags().StringVar(&from, "from", "", "`FINGERPRINT` of the key whose signatures are replaced, a key of the mirror")
+	cmd.Flags().StringVar(&to, "to", "", "`FINGERPRINT` that the key of --sign-key must have; optional")
 	signing.KeyFlags(cmd.Flags(), &signer)
 	return cmd
 }
 
-// change changes mirrors, and then plain files if files is set, and updates what is in front of them.
+// change changes mirrors, and then plain files if files is set, and updates the CDN in front of them.
 func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do, files func(context.Context, mirror.Store) ([]keyring.Change, error)) error {
 	if err := k.target.Validate(); err != nil {
 		return cli.Usage(err)
@@ -312,7 +313,7 @@ func (k *keyWork) change(ctx context.Context, env cli.Env, where string, do, fil
 	return k.mirrors(ctx, env, where, k.changing(ctx, env, do), k.changing(ctx, env, files))
 }
 
-// changing is a work that prints what it changes.
+// changing returns a work that prints its changes.
 func (k *keyWork) changing(ctx context.Context, env cli.Env, do func(context.Context, mirror.Store) ([]keyring.Change, error)) work {
 	return func(path string, s mirror.Store, invalidate func([]string) error) error {
 		changes, err := do(ctx, s)
@@ -336,20 +337,20 @@ func (k *keyWork) changing(ctx context.Context, env cli.Env, do func(context.Con
 		err = errors.Join(err, invalidate(stale))
 		if err == nil && refused > 0 {
 			err = fmt.Errorf("%s not good, and nothing was signed again there", english.PluralWord(refused, "1 signature is", fmt.Sprint(refused)+" signatures are"))
-			err = cli.Fail(cli.ExitSource, cli.WithHint(err, "all others were signed again: publish what is named again from a good source, signed and with --if-exists overwrite, or remove it; then run this command again"))
+			err = cli.Fail(cli.ExitSource, cli.WithHint(err, "all others were signed again: publish the named packages again from a good source, signed and with --if-exists overwrite, or remove them; then run this command again"))
 		}
 		return err
 	}
 }
 
-// changeText says what was done, and what clients have to do; empty: nothing was done, because of an error.
+// changeText describes the change, and what clients must do; empty: nothing was done, because of an error.
 func changeText(c keyring.Change) string {
 	text := ""
 	switch {
 	case c.Added:
 		text = "clients are offered the key from now on: they trust it after spack buildcache keys --install --trust"
 	case c.Updated:
-		text = "the key was published again, with what is new about it: clients learn of that by spack buildcache keys --install --trust --force"
+		text = "the changed key was published again: clients get it by spack buildcache keys --install --trust --force"
 	case c.Offered:
 		text = "clients are offered the key already"
 	}

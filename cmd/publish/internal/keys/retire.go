@@ -18,13 +18,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-const retireHelp = `Offer a key to clients no more. It is taken out of the index of keys, and marked, so that no
-publish offers it again. Its file stays, since publishing never deletes, and clients that
-trust the key go on trusting it, until they run spack gpg untrust.
+const retireHelp = `Stop offering a key to clients. It is removed from the index of keys, and marked, so that no
+publish offers it again. Its file stays, since publishing never deletes. Clients that trust
+the key continue to trust it, until they run spack gpg untrust.
 
-A key that packages, or plain files below DESTINATION, are signed with is not retired: rotate
-it first (publish keys rotate). With --force it is, and clients that lack the key cannot check
-these packages and files.
+A key with signatures of packages, or of plain files below DESTINATION, is not retired: rotate
+it first (publish keys rotate). With --force it is retired anyway, and clients that lack the key
+cannot check these packages and files.
 
 publish keys add offers the key again.`
 
@@ -32,7 +32,7 @@ func retireCommand(env cli.Env) *cobra.Command {
 	var k keyWork
 	var how keyring.Retiring
 	cmd := &cobra.Command{
-		Use: "retire DESTINATION FINGERPRINT", Short: "Offer a key to the clients of a mirror no more", Long: retireHelp, Args: cli.Arguments,
+		Use: "retire DESTINATION FINGERPRINT", Short: "Stop offering a key to the clients of a mirror", Long: retireHelp, Args: cli.Arguments,
 		Example: "  publish keys retire s3://bucket/noble/spack FINGERPRINT",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			f, err := parseFingerprint(args[1])
@@ -45,7 +45,7 @@ func retireCommand(env cli.Env) *cobra.Command {
 	k.register(cmd, cli.StorageFlags)
 	cli.CDNFlags(cmd.Flags(), &k.target.CDN)
 	cli.OutputFlags(cmd.Flags(), &k.output)
-	cmd.Flags().BoolVar(&how.Force, "force", false, "even if packages or files are signed with the key")
+	cmd.Flags().BoolVar(&how.Force, "force", false, "retire the key even if packages or files are signed with it")
 	cmd.Flags().BoolVar(&how.DryRun, "dry-run", false, "print what would be done and do nothing")
 	return cmd
 }
@@ -54,7 +54,7 @@ func parseFingerprint(text string) (key.Fingerprint, error) {
 	return key.ParseFingerprint(strings.ToUpper(strings.ReplaceAll(text, " ", "")))
 }
 
-// retire retires a key in all mirrors at a destination. All are looked at before the first one is changed.
+// retire retires a key in all mirrors at a destination. It checks all before it changes the first.
 func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.Fingerprint, how keyring.Retiring) error {
 	if err := k.target.Validate(); err != nil {
 		return cli.Usage(err)
@@ -70,7 +70,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 			return nil
 		case errors.As(err, &refused):
 			for _, p := range refused.Packages {
-				if path != "" { // documents of layout v2 tell the hash alone
+				if path != "" { // documents of layout v2 name only the hash
 					p = buildcache.Join(path, strings.TrimPrefix(p, "/"))
 				}
 				all.Packages = append(all.Packages, p)
@@ -98,7 +98,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 		return err
 	}
 	if !found {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("FINGERPRINT: %w: %s: `publish keys list` shows which it holds", keyring.ErrUnknownKey, f))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("FINGERPRINT: %w: %s: `publish keys list` shows the keys of the mirror", keyring.ErrUnknownKey, f))
 	}
 	if len(all.Files) > 0 && how.Force {
 		escape.Fprintf(env.Stdout, "%s signed with it, which clients can check only if they have the key\n", english.PluralWord(len(all.Files), "1 file is", fmt.Sprint(len(all.Files))+" files are"))
@@ -114,7 +114,7 @@ func (k *keyWork) retire(ctx context.Context, env cli.Env, where string, f key.F
 		if errors.Is(err, keyring.ErrUnknownKey) {
 			return nil
 		}
-		if refused := (*keyring.DependentError)(nil); errors.As(err, &refused) { // signed since they were counted
+		if refused := (*keyring.DependentError)(nil); errors.As(err, &refused) { // a package was signed since the count
 			return cli.Fail(cli.ExitSource, err)
 		}
 		if !k.output.Quiet {

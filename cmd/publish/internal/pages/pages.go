@@ -1,4 +1,4 @@
-// Package pages keeps the web pages beside mirrors up to date, whichever front end has published.
+// Package pages updates the web pages beside mirrors, for all front ends that publish.
 package pages
 
 import (
@@ -23,13 +23,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// A Page is what became of the page of one mirror.
+// A Page is the result for the page of one mirror.
 type Page struct {
 	Mirror string `json:"mirror"` // its path below the destination; empty for the destination itself
 	*catalog.Result
 }
 
-// String says it in one line.
+// String describes the result in one line.
 func (p Page) String() string {
 	what := "is up to date"
 	if !p.Unchanged {
@@ -38,10 +38,10 @@ func (p Page) String() string {
 	return fmt.Sprintf("%s%s: %s, %s", cli.Prefixed(p.Mirror), catalog.Page, english.Plural(p.Packages, "package", ""), what)
 }
 
-// Name is that of the page of a mirror, below the destination.
+// Name is the name of the page of a mirror, below the destination.
 func Name(mirror string) string { return path.Join(mirror, catalog.Page) }
 
-// Of are the mirrors whose page shows an index or a view that counts.
+// Of returns the mirrors whose page shows an index or a view that counts.
 func Of(out *publish.Outcome, counts func(publish.Index) bool) []string {
 	var paths []string
 	for _, m := range out.Mirrors {
@@ -53,7 +53,7 @@ func Of(out *publish.Outcome, counts func(publish.Index) bool) []string {
 	return paths
 }
 
-// Stale are the names, below the destination, whose content is other than before.
+// Stale returns the names, below the destination, of objects whose content has changed.
 func Stale(all []Page) []string {
 	var names []string
 	for _, p := range all {
@@ -64,14 +64,14 @@ func Stale(all []Page) []string {
 	return names
 }
 
-// One brings the page of one mirror up to date. publicURL is where clients find the destination; empty: not known.
+// One updates the page of one mirror. publicURL is where clients find the destination; empty: unknown.
 func One(ctx context.Context, d *target.Destination, publicURL, mirror string, o catalog.Options) (Page, error) {
 	o.Now, o.URL = time.Now(), address(publicURL, mirror)
 	r, err := catalog.Update(ctx, d.Mirror(mirror), o)
 	return Page{mirror, r}, err
 }
 
-// address is where clients find a mirror, without the user and password that the URL may hold: the page is public.
+// address returns the URL of a mirror for clients, without its user and password: the page is public.
 func address(publicURL, mirror string) string {
 	u, err := url.Parse(publicURL)
 	if err != nil || publicURL == "" {
@@ -84,7 +84,7 @@ func address(publicURL, mirror string) string {
 	return strings.TrimSuffix(u.String(), "/") + "/" + mirror
 }
 
-// Tree brings the page at the top of a tree of mirrors up to date.
+// Tree updates the page at the top of a tree of mirrors.
 func Tree(ctx context.Context, d *target.Destination, all []Page, o catalog.Options) (Page, error) {
 	o.Now = time.Now()
 	var branches []catalog.Branch
@@ -99,7 +99,7 @@ func branch(p Page) catalog.Branch {
 	return catalog.Branch{Path: p.Mirror, Packages: p.Packages, Names: p.Names}
 }
 
-// retried does something again while other publishers are faster.
+// retried repeats an update that conflicts with other publishers.
 func retried(ctx context.Context, do func() (*catalog.Result, error)) (r *catalog.Result, err error) {
 	for range 8 {
 		if r, err = do(); !errors.Is(err, mirror.ErrConflict) || ctx.Err() != nil {
@@ -109,8 +109,8 @@ func retried(ctx context.Context, do func() (*catalog.Result, error)) (r *catalo
 	return r, err
 }
 
-// Published brings the pages of mirrors up to date whose packages have been published. What fails leaves a page as it was and does not
-// concern the packages: the error is a catalog.ErrBehind, and the other pages are up to date all the same.
+// Published updates the pages of mirrors whose packages have been published. A failed update leaves a page
+// unchanged, and does not affect the packages or other pages: the error is a catalog.ErrBehind.
 func Published(ctx context.Context, d *target.Destination, publicURL string, mirrors []string, trusted *key.Ring) (all []Page, err error) {
 	for _, m := range mirrors {
 		p, failed := One(ctx, d, publicURL, m, catalog.Options{Trusted: trusted, Follow: true})
@@ -128,7 +128,7 @@ func Published(ctx context.Context, d *target.Destination, publicURL string, mir
 		}
 		switch {
 		case failed == nil:
-		case !errors.Is(failed, inventory.ErrNoIndex): // which has nothing to show
+		case !errors.Is(failed, inventory.ErrNoIndex): // it has nothing to show
 			err = errors.Join(err, fmt.Errorf("%w: %s%w", catalog.ErrBehind, cli.Prefixed(m), failed))
 		}
 	}

@@ -25,11 +25,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const diffHelp = `Show which packages B offers and A does not, and the other way round.
+const diffHelp = `Show the packages that only B offers, and those that only A offers.
 
 A and B are mirrors: DESTINATION or URL, with #12 for generation 12 of its history, #TIME
-for the index that there was at a time in UTC, or #view=NAME for a view, which #12 or #TIME may follow. Without a place, B is
-of the same mirror as A. Packages are the same if their hashes are.`
+for the index at a time in UTC, or #view=NAME for a view, which #12 or #TIME may follow. Without a
+place, B is in the same mirror as A. Packages are the same if their hashes are.`
 
 // Diff returns the command `publish diff`.
 func Diff(env cli.Env) *cobra.Command {
@@ -43,12 +43,12 @@ func Diff(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	c.register(fs)
-	help.Choice(fs, &c.layout, "layout", "", "compare the indices of this layout; default: of all that there are", buildcache.LayoutNames()...)
+	help.Choice(fs, &c.layout, "layout", "", "compare the indices of this layout; default: all layouts", buildcache.LayoutNames()...)
 	cli.ReadFlags(fs, &c.target)
 	return cmd
 }
 
-// A side is what is compared: a place, and which of its indices.
+// A side is one side of the comparison: a place, and an index of it.
 type side struct {
 	where, view string
 	to          rollback.Target
@@ -137,7 +137,7 @@ func (c *common) diff(ctx context.Context, a, b string, env cli.Env) error {
 	return nil
 }
 
-// offers returns what a side offers, as records name it.
+// offers returns the packages of a side, with the names in records.
 func (c *common) offers(ctx context.Context, s side, env cli.Env) (map[spec.Hash]string, error) {
 	at, done, err := cli.OpenReaders(ctx, env, s.where, c.target)
 	if err != nil {
@@ -182,7 +182,7 @@ func offeredBy(ctx context.Context, x index, s side) (map[spec.Hash]string, erro
 	return names, nil
 }
 
-// severalIndices says that a generation is of one index, and there are several.
+// severalIndices is the error for a generation of a place with several indices.
 func severalIndices(where string, all []index) error {
 	var names []string
 	for _, x := range all {

@@ -17,18 +17,18 @@ import (
 )
 
 const historyHelp = `Show the generations of an index, the newest first: time, user and command of each switch, and
-how many packages it added and removed. --json has their names, and the digest of each
+the numbers of added and removed packages. --json has their names, and the digest of each
 index.
 
-A generation that another program wrote, such as spack buildcache update-index, is noticed
-by the next publish; who wrote it and when is not known.`
+A generation written by another program, such as spack buildcache update-index, is noticed
+by the next publish; its author and time are unknown.`
 
 // History returns the command `publish history`.
 func History(env cli.Env) *cobra.Command {
 	var c common
 	var n int
 	cmd := &cobra.Command{
-		GroupID: help.Looking, Use: "history DESTINATION|URL", Short: "Show what became of the index of a mirror", Long: historyHelp, Args: cli.Arguments,
+		GroupID: help.Looking, Use: "history DESTINATION|URL", Short: "Show the history of the index of a mirror", Long: historyHelp, Args: cli.Arguments,
 		Example: "  publish history s3://bucket/noble/spack\n  publish history https://cache.example.org/noble/spack --view 2026-11 --json",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if n < 1 {
@@ -51,8 +51,8 @@ type story struct {
 	Layout      string          `json:"layout"`
 	View        string          `json:"view,omitempty"`
 	Generations []history.Entry `json:"generations"`
-	More        bool            `json:"more"` // there are older ones
-	// PutBack is the generation of the newest record, where the pointer is an earlier one that was put back; 0: it is not.
+	More        bool            `json:"more"` // there are older generations
+	// PutBack is the generation of the newest record if an earlier pointer was put back; 0: it was not.
 	PutBack int `json:"put_back,omitempty"`
 }
 
@@ -110,7 +110,7 @@ func (c *common) history(ctx context.Context, where string, n int, env cli.Env) 
 	return nil
 }
 
-// headOf is where the history of an index begins. Of a pointer that says nothing of it, no place is known.
+// headOf returns the beginning of the history of an index. The pointer of another program names none.
 func headOf(x index) history.Head {
 	head := x.pointer.Head(x.layout)
 	if x.pointer.Recalled {

@@ -1,4 +1,4 @@
-// Package past is the commands about what became of an index: history, diff, rollback and withdraw.
+// Package past holds the commands on the history of an index: history, diff, rollback and withdraw.
 package past
 
 import (
@@ -47,7 +47,7 @@ func (c *common) registerIndex(fs *pflag.FlagSet) {
 	help.Choice(fs, &c.layout, "layout", "", "only the index of this layout, in a mirror that has both", buildcache.LayoutNames()...)
 }
 
-// layouts are those of the indices that are meant.
+// layouts returns the layouts of the selected indices.
 func (c *common) layouts() ([]buildcache.Layout, error) {
 	all := buildcache.Layouts()
 	if c.layout != "" {
@@ -68,7 +68,7 @@ func (c *common) layouts() ([]buildcache.Layout, error) {
 	return []buildcache.Layout{view}, cli.Usage(field.Wrap("view", err))
 }
 
-// An index is one of a mirror below the place that was named.
+// An index is an index of a mirror at or below the given place.
 type index struct {
 	path    string
 	layout  buildcache.Layout
@@ -85,7 +85,7 @@ func (x index) what() string {
 	return name
 }
 
-// indices returns the indices at a place, or, if there is no mirror, those of the mirrors below it.
+// indices returns the indices at a place or, if there is no mirror, those of the mirrors below it.
 func (c *common) indices(ctx context.Context, at func(path string) mirror.Reader) ([]index, error) {
 	layouts, err := c.layouts()
 	if err != nil {
@@ -134,7 +134,7 @@ func (c *common) noView() error {
 	return cli.Fail(cli.ExitUsage, fmt.Errorf("view %s: %w", c.view, views.ErrNoView))
 }
 
-// parseTarget reads a generation or a time.
+// parseTarget parses a generation or a time.
 func parseTarget(text string) (rollback.Target, error) {
 	if text == "" {
 		return rollback.Target{}, nil
@@ -153,7 +153,7 @@ func parseTarget(text string) (rollback.Target, error) {
 	return rollback.Target{}, fmt.Errorf("%q is neither a generation, such as 12, nor a time in UTC, such as 2026-11-29 or 2026-11-29T08:00:00Z", text)
 }
 
-// shown are packages for people: with short hashes, and the first few of many.
+// shown formats packages for people: with short hashes, and only the first few of many.
 func shown(names []string) string {
 	const few = 10
 	var out []string
@@ -167,13 +167,13 @@ func shown(names []string) string {
 	return strings.Join(out, ", ")
 }
 
-// short is name@version/hash with the first characters of the hash.
+// short formats name@version/hash with a short hash.
 func short(name string) string {
 	h := history.HashOf(name)
 	return escape.Line(strings.TrimSuffix(name, string(h)) + spec.Hash(h).Short())
 }
 
-// refused makes an error of a generation that is not there one of usage.
+// refused makes an error of usage of a missing generation.
 func refused(err error) error {
 	if errors.Is(err, rollback.ErrNone) {
 		return cli.Fail(cli.ExitUsage, err)

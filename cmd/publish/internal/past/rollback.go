@@ -24,13 +24,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const rollbackHelp = `Let an index offer what it offered at an earlier time: at a generation of publish history, at a
-time in UTC, or, without --to, before it was last switched.
+const rollbackHelp = `Restore an earlier state of an index: a generation of publish history, the index at a time in
+UTC or, without --to, the previous generation.
 
-The index is switched once, and that is a new generation: nothing of the history is lost.
-Documents and tarballs stay. What the rollback takes out stays out of the index until it is
-published again; publish index --heal brings back all of it. What was withdrawn since then stays withdrawn.
-It is refused if a document or content that the index would name is gone.
+The index is switched once, as a new generation: the history is kept. Documents and tarballs
+stay. Packages that the rollback takes out stay out of the index until they are published again;
+publish index --heal brings all of them back. Packages withdrawn since then stay withdrawn. A rollback
+is refused if a document or content that the index would name is gone.
 
 A client that knows the hash of a package, such as from a lock file, can still install it:
 publish withdraw prevents that.`
@@ -47,7 +47,7 @@ type rolling struct {
 func Rollback(env cli.Env) *cobra.Command {
 	var r rolling
 	cmd := &cobra.Command{
-		GroupID: help.Maintaining, Use: "rollback DESTINATION", Short: "Let an index offer what it offered before", Long: rollbackHelp, Args: cli.Arguments,
+		GroupID: help.Maintaining, Use: "rollback DESTINATION", Short: "Restore an earlier state of an index", Long: rollbackHelp, Args: cli.Arguments,
 		Example: "  publish rollback s3://bucket/noble/spack --dry-run\n  publish rollback s3://bucket/noble/spack --to 41\n  publish rollback s3://bucket/noble/spack --to 2026-11-28T18:00:00Z --view 2026-11",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if cmd.Flags().Changed("to") && r.to == "" {
@@ -62,28 +62,28 @@ func Rollback(env cli.Env) *cobra.Command {
 	r.register(fs)
 	r.registerIndex(fs)
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
-		fs.BoolVar(&r.signed, "require-signed", false, "bring back no package that is not signed")
-		cli.TrustedKeysFlag(fs, &r.trustedKeys, "`FILE` of armored public keys: bring back no package that is signed by any other")
+		fs.BoolVar(&r.signed, "require-signed", false, "bring back signed packages only")
+		cli.TrustedKeysFlag(fs, &r.trustedKeys, "`FILE` of armored public keys: bring back no package that is signed by any other key")
 	})
 	cli.StorageFlags(fs, &r.target)
 	cli.CDNFlags(fs, &r.target.CDN)
 	return cmd
 }
 
-// A rolled index is what became of one.
+// A rolled index is the result for one index.
 type rolled struct {
 	Mirror    string   `json:"mirror"`
 	Layout    string   `json:"layout"`
 	View      string   `json:"view,omitempty"`
 	From      int      `json:"from"`       // generation
-	To        int      `json:"to"`         // that is brought back
-	Now       int      `json:"generation"` // the new one
-	Packages  int      `json:"packages"`   // that the index offers
+	To        int      `json:"to"`         // the generation brought back
+	Now       int      `json:"generation"` // the new generation
+	Packages  int      `json:"packages"`   // offered by the index
 	Digest    string   `json:"digest"`
 	Changed   bool     `json:"changed"`
 	Removed   []string `json:"removed"`
 	Returned  []string `json:"returned"`
-	Withdrawn []string `json:"withdrawn"` // that were offered then, and stay out
+	Withdrawn []string `json:"withdrawn"` // offered then, and withdrawn now
 
 	index index
 	plan  *rollback.Plan
@@ -139,7 +139,7 @@ func (r *rolling) run(ctx context.Context, where string, env cli.Env) error {
 	return cdnErr
 }
 
-// plan decides for all indices before the first one is changed.
+// plan plans all indices before the first one is changed.
 func (r *rolling) plan(ctx context.Context, d *target.Destination, all []index, to rollback.Target, trust buildcache.Trust) ([]*rolled, error) {
 	var done []*rolled
 	var missing []buildcache.Finding
@@ -148,7 +148,7 @@ func (r *rolling) plan(ctx context.Context, d *target.Destination, all []index, 
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", x.what(), refused(err))
 		}
-		if len(all) > 1 { // which together may take more memory than there is
+		if len(all) > 1 { // together they may take too much memory
 			p.Release()
 		}
 		for _, f := range p.Missing {
@@ -162,7 +162,7 @@ func (r *rolling) plan(ctx context.Context, d *target.Destination, all []index, 
 		})
 	}
 	if len(missing) > 0 {
-		return nil, cli.WithHint(&buildcache.FindingsError{Findings: missing}, "publish what is named again, or choose a generation that does not need it: publish history")
+		return nil, cli.WithHint(&buildcache.FindingsError{Findings: missing}, "publish the named packages again, or choose a generation without them: publish history")
 	}
 	return done, nil
 }

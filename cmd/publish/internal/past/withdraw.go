@@ -30,21 +30,21 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const withdrawHelp = `Take packages back: clients of the mirror get them no more, neither by name nor by hash, and
+const withdrawHelp = `Withdraw packages: clients of the mirror no longer get them, neither by name nor by hash, and
 no publish, indexer or rebuild brings them back. SPEC is in Spack's syntax, such as
-munge@0.5.16 or /HASH, and every package that matches is withdrawn.
+munge@0.5.16 or /HASH, and every matching package is withdrawn.
 
-The record of a package stays in the index, since Spack would install what depends on it
-without it, and its document gives way to a tombstone. What needs a withdrawn
-package cannot be installed from this mirror any more: it is named, and with
---with-dependents it is withdrawn as well. Tarballs stay until they are pruned. Copies that are installed, and those in
-other mirrors, are not touched; caches that are not told, such as without --distribution-id, may
-serve a document for as long as they keep it.
+The record of a package stays in the index, because Spack would otherwise install its dependents
+without it. Its document is replaced by a tombstone. Packages that need a withdrawn package can no
+longer be installed from this mirror. They are named, and --with-dependents withdraws them as well.
+Tarballs stay until they are pruned. Installed copies, and copies in other mirrors, are not
+affected. Caches that are not invalidated, such as without --distribution-id, may serve a document
+for as long as they keep it.
 
---undo gives packages again, with the documents that they had. publish ls --withdrawn
-lists what is withdrawn. In layout v2 documents are deleted, which takes s3:DeleteObject.`
+--undo offers packages again, with their former documents. publish ls --withdrawn lists withdrawn
+packages. In layout v2 documents are deleted, which needs s3:DeleteObject.`
 
-// maxReason is how many bytes a reason may have: every publisher reads it.
+// maxReason is the maximum length of a reason in bytes: every publisher reads it.
 const maxReason = 300
 
 type withdrawing struct {
@@ -61,7 +61,7 @@ type withdrawing struct {
 func Withdraw(env cli.Env) *cobra.Command {
 	var w withdrawing
 	cmd := &cobra.Command{
-		GroupID: help.Maintaining, Use: "withdraw DESTINATION SPEC|/HASH...", Short: "Take packages back, or give them again", Long: withdrawHelp, Args: cli.AtLeast(2),
+		GroupID: help.Maintaining, Use: "withdraw DESTINATION SPEC|/HASH...", Short: "Withdraw packages, or undo that", Long: withdrawHelp, Args: cli.AtLeast(2),
 		Example: "  publish withdraw s3://bucket/noble/spack openssl@3.0.1 --reason CVE-2026-1234 --with-dependents\n  publish withdraw s3://bucket/noble/spack /7mkbpyyr2uyfmpq6apumjyhzljbzlcr5 --undo",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return w.run(cmd.Context(), args[0], args[1:], env)
@@ -69,14 +69,14 @@ func Withdraw(env cli.Env) *cobra.Command {
 	}
 	fs := cmd.Flags()
 	fs.StringVar(&w.reason, "reason", "", "`TEXT` that says why: publishers report it, and every reader of the mirror can see it")
-	fs.BoolVar(&w.dependents, "with-dependents", false, "also withdraw what needs one of them")
-	fs.BoolVar(&w.undo, "undo", false, "give the packages again")
+	fs.BoolVar(&w.dependents, "with-dependents", false, "also withdraw packages that need one of them")
+	fs.BoolVar(&w.undo, "undo", false, "offer the packages again")
 	fs.BoolVar(&w.dryRun, "dry-run", false, "print what would be done and do nothing")
 	w.register(fs)
 	help.Choice(fs, &w.layout, "layout", "", "only from this layout; default: from both", buildcache.LayoutNames()...)
 	help.Group(fs, "Signatures", func(fs *pflag.FlagSet) {
-		fs.BoolVar(&w.requireSigned, "require-signed", false, "with --undo: give no package again that is not signed")
-		cli.TrustedKeysFlag(fs, &w.trustedKeys, "`FILE` of armored public keys, with --undo: give no package again that is signed by any other")
+		fs.BoolVar(&w.requireSigned, "require-signed", false, "with --undo: offer signed packages only")
+		cli.TrustedKeysFlag(fs, &w.trustedKeys, "`FILE` of armored public keys, with --undo: offer no package again that is signed by any other key")
 	})
 	cli.StorageFlags(fs, &w.target)
 	cli.CDNFlags(fs, &w.target.CDN)
@@ -99,18 +99,18 @@ func (w *withdrawing) check() error {
 	return nil
 }
 
-// A taken mirror is what became of one layout of a mirror.
+// A taken mirror is the result for one layout of a mirror.
 type taken struct {
 	Mirror     string            `json:"mirror"` // its path; empty for DESTINATION itself
 	Layout     string            `json:"layout"`
-	Packages   []string          `json:"packages"`   // withdrawn, or given again
-	Dependents []string          `json:"dependents"` // that are offered and need one that is withdrawn
-	Lost       map[string]string `json:"lost"`       // with --undo: those that cannot be given again, and why
+	Packages   []string          `json:"packages"`   // withdrawn, or offered again
+	Dependents []string          `json:"dependents"` // offered packages that need a withdrawn one
+	Lost       map[string]string `json:"lost"`       // with --undo: packages that cannot be offered again, and why
 	Offered    int               `json:"offered"`    // packages that the index offers now
-	Changed    bool              `json:"changed"`    // the index
+	Changed    bool              `json:"changed"`    // whether the index has changed
 
-	unread   error               // of views that obey nothing, as they cannot be read
-	needs    map[string][]string // of those that are given again, what is still withdrawn
+	unread   error               // from damaged views, which keep offering the packages
+	needs    map[string][]string // withdrawn dependencies of packages that are offered again
 	mirror   withdraw.Mirror
 	packages []withdraw.Package
 	undone   []withdraw.Withdrawn
@@ -177,7 +177,7 @@ func (w *withdrawing) run(ctx context.Context, where string, specs []string, env
 	return failed
 }
 
-// nothing is the error of specs that match nothing in any mirror.
+// nothing is the error for specs that match nothing in any mirror.
 func (w *withdrawing) nothing(where string, specs []*wanted, atAll bool) error {
 	var errs []error
 	for _, s := range specs {
@@ -196,18 +196,18 @@ func (w *withdrawing) nothing(where string, specs []*wanted, atAll bool) error {
 	return errors.Join(errs...)
 }
 
-// A wanted spec is one of the command line.
+// A wanted spec is a spec of the command line.
 type wanted struct {
 	text string
 	*query.Query
-	found   bool     // something matches it
+	found   bool     // a package matches it
 	undoes  bool     // and, with --undo, is withdrawn
-	unknown []string // its names that no mirror knows, of those that were read
+	unknown []string // names in it that no mirror knows
 	known   []string // names of packages
 	read    bool     // whether any mirror was read
 }
 
-// mayBe reports whether the name of a document leaves it open that it is of a package that is wanted.
+// mayBe reports whether a document with this name may be of a wanted package.
 func (s *wanted) mayBe(document string, id layout.SpecName) bool {
 	if hash, ok := strings.CutPrefix(s.text, "/"); ok {
 		hash, _, _ = strings.Cut(hash, " ")
@@ -219,7 +219,7 @@ func (s *wanted) mayBe(document string, id layout.SpecName) bool {
 	})
 }
 
-// look notes the names that a mirror does not know.
+// look records the names that a mirror does not know.
 func (s *wanted) look(inv *inventory.Inventory) {
 	unknown := inv.Unknown(s.Query)
 	if s.read {
@@ -246,7 +246,7 @@ func parseSpecs(specs []string) ([]*wanted, error) {
 	return all, nil
 }
 
-// find returns the packages that are meant, of each mirror that has any.
+// find returns the matching packages of each mirror that has any.
 func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts []buildcache.Layout, specs []*wanted) ([]*taken, error) {
 	var all []*taken
 	err := roots.Each(ctx, d.Mirror(""), func(path string) error {
@@ -274,7 +274,7 @@ func (w *withdrawing) find(ctx context.Context, d *target.Destination, layouts [
 }
 
 func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wanted) (*taken, error) {
-	if w.undo && !w.dryRun { // an undo that was interrupted
+	if w.undo && !w.dryRun { // an interrupted undo
 		if err := reindex.Complete(ctx, m.Layout, m.Store); err != nil {
 			return nil, err
 		}
@@ -309,8 +309,8 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 		for n := range inv.Nodes(s.Query) {
 			matching[spec.Hash(n.Hash)] = true
 			s.undoes = s.undoes || isWithdrawn(n)
-			s.found = s.found || isWithdrawn(n) || inv.Offers(n) != nil // with --undo: an interrupted one has given it again
-			// One that is not offered can still be installed by its hash, as after a rollback.
+			s.found = s.found || isWithdrawn(n) || inv.Offers(n) != nil // with --undo: an interrupted undo has offered it again
+			// A package outside of the index can still be installed by its hash, as after a rollback.
 			if there, err := m.Holds(ctx, inventory.DocumentsOf(m.Layout, n)); err != nil {
 				return nil, err
 			} else if there || inv.Offers(n) != nil {
@@ -331,7 +331,7 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 		if !named && !matching[a.Hash] {
 			continue
 		}
-		// What an interrupted command has left is completed.
+		// Complete an interrupted command.
 		t.undone = append(t.undone, a)
 		if !w.undo {
 			t.add(a.Package, withdraw.Package{Hash: a.Hash, ID: a.Package, Documents: []string{a.Document}})
@@ -345,7 +345,7 @@ func (w *withdrawing) findIn(ctx context.Context, m withdraw.Mirror, specs []*wa
 	}
 	t.undone = nil
 	for _, dep := range inv.Dependents(needed, query.Link|query.Run) {
-		// One that is withdrawn already may be left over from an interrupted command.
+		// A dependent that is withdrawn already may be left from an interrupted command.
 		again := w.dependents && isWithdrawn(dep.Node)
 		if !dep.Offered && !again {
 			continue
@@ -371,14 +371,15 @@ func (t *taken) add(id string, p withdraw.Package) {
 	t.Packages = append(t.Packages, id+"/"+string(p.Hash))
 }
 
-// names reports whether a text names a withdrawn package whose record may be gone: /HASH, its name, or name@version.
+// names reports whether a text names a withdrawn package whose record may be missing: /HASH, its name, or
+// name@version.
 func names(text string, w withdraw.Withdrawn) bool {
 	name, _, _ := strings.Cut(w.Package, "@")
 	hash, ok := strings.CutPrefix(text, "/")
 	return ok && hash != "" && strings.HasPrefix(string(w.Hash), hash) || text == w.Package || text == name
 }
 
-// judge refuses to give anything again if any of it is not to be trusted.
+// judge returns an error if any of the packages to offer again is not trusted.
 func (w *withdrawing) judge(ctx context.Context, all []*taken, trust buildcache.Trust) error {
 	var errs []error
 	for _, t := range all {
@@ -392,7 +393,7 @@ func (w *withdrawing) judge(ctx context.Context, all []*taken, trust buildcache.
 	return cli.Fail(cli.ExitSource, errors.Join(errs...))
 }
 
-// do withdraws the packages of a mirror, or gives them again.
+// do withdraws the packages of a mirror, or offers them again.
 func (w *withdrawing) do(ctx context.Context, t *taken, changes *target.Changes) error {
 	s := reindex.Expectation{Path: t.Mirror, Layout: t.mirror.Layout}
 	var out withdraw.Result
@@ -427,7 +428,7 @@ func (w *withdrawing) print(env cli.Env, t *taken) {
 	what := "withdrawn"
 	switch {
 	case w.dryRun && w.undo:
-		what = "would be given again"
+		what = "would be offered again"
 	case w.dryRun:
 		what = "would be withdrawn"
 	case w.undo:
@@ -444,6 +445,6 @@ func (w *withdrawing) print(env cli.Env, t *taken) {
 		}
 	}
 	if len(t.Dependents) > 0 {
-		escape.Fprintf(env.Stdout, "%swarning: cannot be installed from this mirror without what is withdrawn: %s: --with-dependents withdraws that as well\n", cli.Prefixed(t.Mirror), shown(t.Dependents))
+		escape.Fprintf(env.Stdout, "%swarning: cannot be installed from this mirror without the withdrawn packages: %s: --with-dependents withdraws them as well\n", cli.Prefixed(t.Mirror), shown(t.Dependents))
 	}
 }

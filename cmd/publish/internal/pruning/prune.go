@@ -1,4 +1,4 @@
-// Package pruning is the command that deletes what is no longer needed.
+// Package pruning is the command publish prune, which deletes unneeded objects.
 package pruning
 
 import (
@@ -29,27 +29,28 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const longHelp = `Show what a mirror, or each mirror of a tree, holds and nobody needs. With --yes, delete it.
+const longHelp = `Show the objects of a mirror, or of each mirror of a tree, that are no longer needed. With --yes,
+delete them.
 
-Without any rule, packages stay. What goes is what nothing points at: superseded indices, what
-interrupted publishers and prunes left, uploads that were never completed. Rules say which
-packages are kept: those that any rule names, with all that they depend on, and those of named
-indices. All others go.
+Without rules, all packages stay. Only objects without references are deleted: superseded indices,
+leftovers of interrupted publishers and prunes, and unfinished uploads. Rules say which packages to
+keep: the packages that any rule selects, those of named indices, and the dependencies of all
+these. All other packages are deleted.
 
-Publishers and clients may be at work. The order of publishing is reversed: the offer in the
-index goes first, then, after the grace period, the document of a package, then, after
-another, its content. Before it deletes, a prune looks again. Publishers of this release keep
-it from deleting what they are about to use; Spack's own push is protected by --min-age.
+Publishers and clients may be at work. The order of publishing is reversed: first the package
+leaves the index, then, after the grace period, its document is deleted, then, after another grace
+period, its content. Before it deletes, a prune checks again. Publishers of this release keep it
+from deleting objects that they are about to use; --min-age protects Spack's own push.
 
-Nothing else of publish deletes. The plan, which is printed first, costs only requests that read.`
+No other command deletes. The plan, which is printed first, takes only read requests.`
 
-// The least times that keep a prune and publishers apart: see package notice.
+// The shortest times that keep a prune and publishers apart: see package notice.
 const (
 	leastGrace = 2 * notice.Fresh
 	leastAge   = 2 * notice.Young
 )
 
-// A pruning is what a user may say about it.
+// A pruning holds the settings of a prune.
 type pruning struct {
 	target    target.Config
 	options   prune.Options
@@ -61,21 +62,21 @@ type pruning struct {
 	inventory string
 	yes, json bool
 	timeout   time.Duration
-	plans     map[string]*prune.Plan // made already, by the path of the mirror
+	plans     map[string]*prune.Plan // plans made before, by the path of the mirror
 }
 
 // Command returns the command `publish prune`.
 func Command(env cli.Env) *cobra.Command {
 	x := pruning{options: prune.Defaults()}
 	cmd := &cobra.Command{
-		GroupID: help.Maintaining, Use: "prune DESTINATION", Short: "Delete what nobody needs", Long: longHelp, Args: cli.Arguments,
+		GroupID: help.Maintaining, Use: "prune DESTINATION", Short: "Delete unneeded packages and objects", Long: longHelp, Args: cli.Arguments,
 		Example: "  publish prune s3://bucket/noble/spack\n  publish prune --keep-newer 90d --keep-versions 2 --yes s3://bucket/noble/spack",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return run(cmd, args[0], &x, env)
 		},
 	}
 	fs := cmd.Flags()
-	fs.BoolVar(&x.yes, "yes", false, "delete; without it the plan is only shown")
+	fs.BoolVar(&x.yes, "yes", false, "delete; without it only the plan is shown")
 	fs.BoolVar(&x.json, "json", false, "print one JSON document (see docs/json-report.md)")
 	help.Group(fs, "What is kept", x.register)
 	cli.StorageFlags(fs, &x.target)
@@ -88,22 +89,22 @@ func Command(env cli.Env) *cobra.Command {
 func (x *pruning) register(fs *pflag.FlagSet) {
 	k := &x.options.Keep
 	fs.Var(quantity.Age(&k.Newer), "keep-newer", "keep packages stored less than this `AGE` ago, such as 90d")
-	fs.IntVar(&k.Versions, "keep-versions", 0, "keep the packages of so many newest versions of each name")
+	fs.IntVar(&k.Versions, "keep-versions", 0, "keep the packages of this many newest versions of each name")
 	fs.StringSliceVar(&x.lists, "keep-list", nil, "keep the packages in this `FILE`: one hash a line, as for spack buildcache prune; repeatable")
 	fs.StringSliceVar(&x.locks, "keep-lock", nil, "keep the packages of this spack.lock `FILE`; repeatable")
 	fs.StringArrayVar(&x.roots, "keep-root", nil, "keep the packages that match this `SPEC`, in Spack's syntax; repeatable")
-	fs.Var(quantity.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, as --usage says")
+	fs.Var(quantity.Age(&x.used), "keep-used", "keep the packages that clients have fetched less than this `AGE` ago, according to --usage")
 	fs.StringArrayVar(&x.usage, "usage", nil, "access logs: a file, a directory or s3://bucket/prefix `PLACE`, of CloudFront or S3; repeatable")
-	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices. It is no rule on its own")
-	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep the indices of so many newest generations; where it is given, also the packages that any of them offered")
-	fs.Var(quantity.Age(&k.Withdrawn), "keep-withdrawn", "keep what withdrawn packages need to be brought back for this `AGE`; 0: for ever")
-	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "the rules may keep no package of a mirror at all")
+	fs.BoolVar(&k.Views, "keep-views", k.Views, "keep the packages of named indices; alone it is not a rule")
+	fs.IntVar(&k.Generations, "keep-generations", k.Generations, "keep the indices of this many newest generations; if given, also the packages in them")
+	fs.Var(quantity.Age(&k.Withdrawn), "keep-withdrawn", "keep what an undo of withdrawn packages needs for this `AGE`; 0: for ever")
+	fs.BoolVar(&x.options.AllowEmpty, "allow-empty", false, "allow rules that keep no package of a mirror")
 	fs.Var(quantity.Age(&x.options.MinAge), "min-age", "keep everything stored less than this `AGE` ago; at least 1h")
 	fs.Var(quantity.Age(&x.options.Grace), "grace", "wait this `AGE` between the steps, for clients with an older index; at least 10m")
-	fs.BoolVar(&x.options.Alone, "alone", false, "nobody else publishes to the mirror or installs from it now: do not wait, and keep nothing for its age")
+	fs.BoolVar(&x.options.Alone, "alone", false, "do not wait, and ignore the age of objects: only if no publisher and no client uses the mirror now")
 }
 
-// check reads what the rules name, and returns all that is wrong with them.
+// check reads the files that the rules name, and returns all mistakes in the rules.
 func (x *pruning) check(set func(string) bool) error {
 	var errs []error
 	wrong := func(flag string, err error) {
@@ -144,21 +145,21 @@ func (x *pruning) check(set func(string) bool) error {
 	}
 	switch {
 	case o.Alone && (set("grace") || set("min-age")):
-		wrong("alone", errors.New("it waits for nobody: give neither --grace nor --min-age"))
+		wrong("alone", errors.New("it does not wait: give neither --grace nor --min-age"))
 	case o.Alone:
 		o.Grace, o.MinAge, o.Settle = 0, 0, 0
 	default:
 		if o.Grace < leastGrace {
-			wrong("grace", fmt.Errorf("want at least %s, or --alone where nobody publishes or installs", leastGrace))
+			wrong("grace", fmt.Errorf("want at least %s, or --alone if nobody publishes or installs", leastGrace))
 		}
 		if o.MinAge < leastAge {
-			wrong("min-age", fmt.Errorf("want at least %s, or --alone where nobody publishes or installs", leastAge))
+			wrong("min-age", fmt.Errorf("want at least %s, or --alone if nobody publishes or installs", leastAge))
 		}
 	}
 	return cli.Usage(errors.Join(errors.Join(errs...), x.target.Validate()))
 }
 
-// keep adds the packages that a file names.
+// keep adds the packages in a file.
 func (x *pruning) keep(file string, parse func([]byte) ([]spec.Hash, error)) error {
 	text, err := userfile.Read(file)
 	if err != nil {
@@ -191,7 +192,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 	}
 	ctx, cancel := cli.WithTimeout(cmd.Context(), x.timeout)
 	defer cancel()
-	debug.SetMemoryLimit(prune.Memory) // a soft one: larger mirrors take more
+	debug.SetMemoryLimit(prune.Memory) // a soft limit: larger mirrors take more
 	d, cdn, err := cli.OpenServed(ctx, env, where, x.target)
 	if err != nil {
 		return err
@@ -221,7 +222,7 @@ func run(cmd *cobra.Command, where string, x *pruning, env cli.Env) error {
 	return err
 }
 
-// mirror prunes one mirror. What is planned is shown before anything is deleted.
+// mirror prunes one mirror. The plan is shown before anything is deleted.
 func (x *pruning) mirror(ctx context.Context, env cli.Env, d *target.Destination, cdn *target.CDN, path string, list *inventory, r *report) error {
 	p, err := x.plan(ctx, d, path, list)
 	if err != nil {
@@ -254,16 +255,17 @@ func (x *pruning) plan(ctx context.Context, d *target.Destination, path string, 
 	return p, emptied(err)
 }
 
-// emptied makes a mistake of rules that keep nothing, when the prune is planned or when it looks again.
+// emptied makes an error of usage of rules that keep nothing, at the plan or at the check before deleting.
 func emptied(err error) error {
 	if empty := (*prune.EmptyError)(nil); errors.As(err, &empty) {
-		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` shows what is there; with --allow-empty all packages are deleted")
+		return cli.WithHint(cli.Fail(cli.ExitUsage, err), "correct the rules: `publish ls` lists the packages; with --allow-empty all of them are deleted")
 	}
 	return err
 }
 
-// refuseUnmatched returns an error before anything is deleted if a rule names packages of which no mirror has any: what it was to keep may go
-// because it is misspelt. It plans mirrors until each rule has matched in one, and keeps the plan of the first.
+// refuseUnmatched returns an error before anything is deleted if a rule matches no package in any mirror: a
+// misspelt rule would not keep its packages. It plans mirrors until each rule has matched, and keeps the plan
+// of the first.
 func (x *pruning) refuseUnmatched(ctx context.Context, d *target.Destination, list *inventory) error {
 	if !x.yes || len(x.options.Keep.Roots)+len(x.options.Keep.Hashes) == 0 {
 		return nil
@@ -299,5 +301,5 @@ func (x *pruning) refuseUnmatched(ctx context.Context, d *target.Destination, li
 		}
 		errs = append(errs, fmt.Errorf("%s: %s", flag, unmatched[rule]))
 	}
-	return cli.WithHint(cli.Fail(cli.ExitUsage, errors.Join(errs...)), "correct the rule, or leave it out if nothing is to be kept for it: `publish ls` shows what is there")
+	return cli.WithHint(cli.Fail(cli.ExitUsage, errors.Join(errs...)), "correct the rule, or leave it out: `publish ls` lists the packages")
 }

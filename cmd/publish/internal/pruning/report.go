@@ -20,7 +20,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// A report is what `publish prune --json` prints.
+// A report is the output of `publish prune --json`.
 type report struct {
 	Version int             `json:"version"`
 	Deletes bool            `json:"deletes"` // --yes was given
@@ -32,7 +32,7 @@ type prunedMirror struct {
 	Mirror   string               `json:"mirror"` // its path; empty for DESTINATION itself
 	Layouts  []layoutReport       `json:"layouts"`
 	Notes    int                  `json:"notes"`   // of publishers, and marks of Spack's prune
-	Uploads  int                  `json:"uploads"` // that were never completed
+	Uploads  int                  `json:"uploads"` // unfinished ones
 	Objects  int                  `json:"objects"` // in all
 	Bytes    int64                `json:"bytes"`
 	Cost     cost                 `json:"cost"`
@@ -42,16 +42,16 @@ type prunedMirror struct {
 
 type layoutReport struct {
 	Layout    string        `json:"layout"`
-	Packages  int           `json:"packages"`  // that are there
-	Removed   []string      `json:"removed"`   // documents that go
-	Withdrawn int           `json:"withdrawn"` // packages that the index offers no more
+	Packages  int           `json:"packages"`  // stored packages
+	Removed   []string      `json:"removed"`   // documents to delete
+	Withdrawn int           `json:"withdrawn"` // packages taken out of the index
 	Documents prune.Count   `json:"documents"`
 	Content   prune.Count   `json:"content"`
-	Orphans   prune.Count   `json:"orphans"` // of content: what no document points at
+	Orphans   prune.Count   `json:"orphans"` // content without references
 	Largest   []prune.Share `json:"largest"`
 }
 
-// A cost estimates what a prune takes and saves, at the prices of S3 Standard.
+// A cost estimates the requests of a prune and the storage that it saves, at the prices of S3 Standard.
 type cost struct {
 	Requests int     `json:"requests"`
 	USD      float64 `json:"usd"`
@@ -75,10 +75,10 @@ func newMirror(path string, p *prune.Plan) *prunedMirror {
 			Layout: l.Layout.Name(), Packages: l.Packages, Removed: l.Removed(), Withdrawn: l.Withdraw,
 			Documents: l.Documents, Content: l.Content, Orphans: l.Orphans, Largest: l.Largest,
 		})
-		lists += 3 * (l.Objects/1000 + 2) // the plan, and a look before documents and before content
+		lists += 3 * (l.Objects/1000 + 2) // the plan, and a check before documents and before content
 		reads += l.Read
 	}
-	deletes := (m.Objects + mirror.MaxBatch - 1) / mirror.MaxBatch // which are free
+	deletes := (m.Objects + mirror.MaxBatch - 1) / mirror.MaxBatch // deletes are free
 	m.Cost = cost{lists + reads + deletes, price.Requests(lists) + price.Reads(reads), price.Storage(m.Bytes)}
 	return m
 }
@@ -88,22 +88,22 @@ func (m *prunedMirror) done(out *prune.Outcome) {
 	m.Findings = append(m.Findings, out.Findings...)
 }
 
-// print shows the plan, and what is wrong on a stream that may be another one.
+// print prints the plan, and findings to a stream that may be another one.
 func (m *prunedMirror) print(out, wrong io.Writer) {
 	say := func(format string, args ...any) { escape.Fprintf(out, cli.Prefixed(m.Mirror)+format+"\n", args...) }
 	for _, l := range m.Layouts {
 		say("%s: %s of %s go, %s", l.Layout, english.Plural(l.Documents.Objects, "package", ""), humanize.Comma(int64(l.Packages)), amount(l.Documents))
-		say("%s: %s of content, of them %s at which nothing points", l.Layout, amount(l.Content), amount(l.Orphans))
+		say("%s: %s of content, of them %s without references", l.Layout, amount(l.Content), amount(l.Orphans))
 		for _, s := range l.Largest {
 			name := s.Name
 			if name == "" {
-				name = "(nothing points at it)"
+				name = "(no references)"
 			}
 			say("  %10s  %s", cli.Size(s.Bytes), name)
 		}
 	}
 	if m.Notes+m.Uploads > 0 {
-		say("%s of publishers, %s", english.Plural(m.Notes, "old note", ""), english.Plural(m.Uploads, "upload that was never completed", "uploads that were never completed"))
+		say("%s of publishers, %s", english.Plural(m.Notes, "old note", ""), english.Plural(m.Uploads, "unfinished upload", "unfinished uploads"))
 	}
 	for i, f := range m.Findings {
 		if i == cli.ShownWarnings {
@@ -119,14 +119,14 @@ func amount(c prune.Count) string {
 	return fmt.Sprintf("%s (%s)", english.Plural(c.Objects, "object", ""), cli.Size(c.Bytes))
 }
 
-// printOutcome shows what was done.
+// printOutcome prints what was deleted.
 func (m *prunedMirror) printOutcome(out io.Writer) {
 	d := m.Deleted
 	escape.Fprintf(out, "%sdeleted %s, %s; %s withdrawn from the index; %d spared\n", cli.Prefixed(m.Mirror),
 		english.Plural(d.Objects, "object", ""), cli.Size(d.Bytes), english.Plural(d.Withdrawn, "package", ""), d.Spared)
 }
 
-// end says what to do next. The error says that something could not be judged.
+// end prints the next step. It returns an error if not everything could be checked.
 func (r *report) end(out io.Writer, where string) error {
 	objects, failed := 0, false
 	for _, m := range r.Mirrors {
@@ -135,7 +135,7 @@ func (r *report) end(out io.Writer, where string) error {
 	}
 	switch {
 	case failed:
-		return cli.Fail(cli.ExitVerification, errors.New("not everything could be judged: see the errors above"))
+		return cli.Fail(cli.ExitVerification, errors.New("not everything could be checked: see the errors above"))
 	case objects == 0:
 		escape.Fprintf(out, "nothing to delete\n")
 	case !r.Deletes:
@@ -144,7 +144,7 @@ func (r *report) end(out io.Writer, where string) error {
 	return nil
 }
 
-// A progress tells what a prune does, and keeps caches from serving what is gone.
+// A progress reports the steps of a prune, and invalidates deleted objects in caches.
 type progress struct {
 	to      io.Writer
 	path    string

@@ -21,11 +21,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// logIsLate is how long after a request a log may be written: CloudFront and S3 deliver most within hours, and some within a day.
+// logIsLate is how late a log may be written: CloudFront and S3 deliver most logs within hours, and some within
+// a day.
 const logIsLate = 48 * time.Hour
 
-// readUsage finds out which packages clients have fetched. Logs that begin later than what is to be kept are refused: what was used
-// before would go.
+// readUsage finds out which packages clients have fetched. It returns an error if the logs begin after the time
+// to keep: packages used before would be deleted.
 func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
 	if x.used == 0 {
 		return nil
@@ -49,17 +50,17 @@ func (x *pruning) readUsage(ctx context.Context, env cli.Env) error {
 	}
 	switch {
 	case log.From.IsZero():
-		return cli.Fail(cli.ExitUsage, errors.New("--usage: the logs hold no request, so it is not known what is used"))
+		return cli.Fail(cli.ExitUsage, errors.New("--usage: the logs hold no requests, so the used packages are unknown"))
 	case log.From.After(since.Add(logIsLate)):
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs begin on %s, so it is not known what was used before: want logs of the whole time, or a shorter --keep-used", log.From.Format(time.DateOnly)))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs begin on %s, so the packages used before are unknown: want logs of the whole time, or a shorter --keep-used", log.From.Format(time.DateOnly)))
 	case time.Since(log.Until) > logIsLate:
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs end on %s, so it is not known what was used since: are all of them there?", log.Until.Format(time.DateOnly)))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("--usage: the logs end on %s, so the packages used since are unknown: are all logs there?", log.Until.Format(time.DateOnly)))
 	}
 	x.options.Keep.Used = log.Since(since)
 	return nil
 }
 
-// logsOfDirectory reads a log file, or all below a directory.
+// logsOfDirectory reads a log file, or all log files below a directory.
 func logsOfDirectory(place string, log *downloads.Uses) error {
 	return filepath.WalkDir(place, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() && name != place || d.IsDir() {
@@ -81,7 +82,7 @@ func named(name string, err error) error {
 	return err
 }
 
-// logsOfBucket reads the logs below a prefix that are not older than a time.
+// logsOfBucket reads the logs below a prefix, except those older than a time.
 func (x *pruning) logsOfBucket(ctx context.Context, env cli.Env, place string, since time.Time, log *downloads.Uses) error {
 	d, err := cli.OpenTarget(ctx, env, place, x.elsewhere())
 	if err != nil {
@@ -109,21 +110,21 @@ func (x *pruning) logsOfBucket(ctx context.Context, env cli.Env, place string, s
 	return nil
 }
 
-// elsewhere is how another bucket of the same storage is reached.
+// elsewhere returns how another bucket of the same storage is reached.
 func (x *pruning) elsewhere() target.Config {
 	c := x.target
 	c.CDN = target.CDNConfig{}
 	return c
 }
 
-// An inventory is the one with which is planned; nil: none.
+// An inventory is the S3 Inventory that the plan uses; nil: none.
 type inventory struct {
 	*listing.Inventory
 	prefix string // of DESTINATION
 	close  func() error
 }
 
-// Close frees what was opened.
+// Close frees the resources of the inventory.
 func (i *inventory) Close() error {
 	if i == nil {
 		return nil
@@ -131,7 +132,7 @@ func (i *inventory) Close() error {
 	return i.close()
 }
 
-// objects are those of the mirror at a path; nil without an inventory.
+// objects returns the objects of the mirror at a path; nil without an inventory.
 func (i *inventory) objects(ctx context.Context, path string) iter.Seq2[mirror.Info, error] {
 	if i == nil {
 		return nil
@@ -139,7 +140,7 @@ func (i *inventory) objects(ctx context.Context, path string) iter.Seq2[mirror.I
 	return i.Objects(ctx, below(i.prefix)+below(path))
 }
 
-// below is what the names of all objects below a path begin with.
+// below returns the common prefix of the names of all objects below a path.
 func below(path string) string {
 	if path == "" {
 		return ""
@@ -147,7 +148,7 @@ func below(path string) string {
 	return strings.TrimSuffix(path, "/") + "/"
 }
 
-// openInventory opens the inventory of DESTINATION's bucket.
+// openInventory opens the inventory of the bucket of DESTINATION.
 func (x *pruning) openInventory(ctx context.Context, env cli.Env, where string) (*inventory, error) {
 	if x.inventory == "" {
 		return nil, nil

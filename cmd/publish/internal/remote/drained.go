@@ -13,7 +13,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli/escape"
 )
 
-// A remark is what is said of a package in a mirror. Those that say the same of many are one line.
+// A remark is a message about a package in a mirror. Equal messages are printed in one line.
 type remark struct{ mirror, shown, file, reason string }
 
 func (r remark) Parts() (kind, file, reason string) {
@@ -21,14 +21,14 @@ func (r remark) Parts() (kind, file, reason string) {
 }
 func (r remark) String() string { return r.mirror + " " + r.shown + ": " + alike.OneLine(r.reason) }
 
-// printRemarks prints remarks, each line behind a word.
+// printRemarks prints remarks, each line after a prefix.
 func printRemarks(to io.Writer, word string, all []remark, shown cli.Output) {
 	for _, l := range alike.Lines(all, shown.Verbose) {
 		escape.Fprintf(to, "%s%s\n", word, l)
 	}
 }
 
-// PrintDrained prints what came of a drain, and returns an error if not everything is published.
+// PrintDrained prints the result of a drain, and returns an error if not everything is published.
 func PrintDrained(out io.Writer, shown cli.Output, left daemon.Drained, asJSON bool) error {
 	if asJSON {
 		if err := cli.WriteJSON(out, left); err != nil {

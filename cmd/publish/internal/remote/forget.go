@@ -10,20 +10,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-const forgetHelp = `Let the daemon forget mirrors that are no longer in its configuration.
+const forgetHelp = `Make the daemon forget mirrors that are no longer in its configuration.
 
-A mirror that is removed while the daemon runs still tells caches what it owes them. After a restart the
-daemon has no destination for that any more, and ` + "`publish status`" + ` shows the obligation until it is forgotten
-here, with the jobs of that mirror. Nothing is deleted from a source or a destination. If the mirror
+The running daemon still invalidates caches for a mirror that was removed from the configuration. After a
+restart it has no destination for these invalidations, and ` + "`publish status`" + ` shows them until this command
+removes them, with the jobs of the mirror. Nothing is deleted from a source or a destination. If the mirror
 is configured again, its packages are found again.
 
-MIRROR is the name that the status shows. Without one, all mirrors that are not in the configuration are forgotten.`
+MIRROR is a name in the status. Without one, all mirrors that are not in the configuration are forgotten.`
 
 // Forget returns the command `publish forget`.
 func Forget(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
-		GroupID: help.Serving, Use: "forget [MIRROR...]", Short: "Let the daemon forget mirrors that were removed", Args: cobra.ArbitraryArgs, Long: forgetHelp,
+		GroupID: help.Serving, Use: "forget [MIRROR...]", Short: "Make the daemon forget removed mirrors", Args: cobra.ArbitraryArgs, Long: forgetHelp,
 		Example: "  publish forget\n  publish forget '/srv/buildcache -> s3://my-cache/noble/spack'",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c := socket.dial(env)

@@ -1,4 +1,5 @@
-// Package remote is the commands that talk to a running daemon or indexer: push, status, drain, retry and forget.
+// Package remote holds the commands that talk to a running daemon or indexer: push, status, drain, retry and
+// forget.
 package remote
 
 import (
@@ -23,14 +24,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/service"
 )
 
-// socketFlag says which daemon is asked.
+// socketFlag is the flag for the socket of the daemon.
 type socketFlag struct{ path string }
 
 func (f *socketFlag) register(fs *pflag.FlagSet) {
 	fs.StringVar(&f.path, "socket", "", "socket of the daemon; default: PUBLISH_SOCKET, or "+service.DefaultSocket)
 }
 
-// dial makes a client of the daemon that is meant.
+// dial returns a client of the daemon.
 func (f *socketFlag) dial(env cli.Env) *api.Client {
 	path := f.path
 	if path == "" {
@@ -42,13 +43,13 @@ func (f *socketFlag) dial(env cli.Env) *api.Client {
 	return api.Dial(path)
 }
 
-// waitValue is what is waited for.
+// waitValue says what to wait for.
 type waitValue string
 
 func (w *waitValue) String() string { return string(*w) }
 func (w *waitValue) Type() string   { return "WHAT" }
 
-// Words are what may be waited for.
+// Words are the values of --wait.
 func (w *waitValue) Words() []string { return []string{"published", "cdn"} }
 
 func (w *waitValue) Set(s string) error {
@@ -62,8 +63,8 @@ func (w *waitValue) Set(s string) error {
 const pushHelp = `Hand packages over to the daemon, which publishes them.
 
 PATH is the document of a package (...spec.manifest.json, or .spec.json of layout v2), or a
-directory that holds such. What was handed over is kept on the disk when this returns, within
-milliseconds, so it can be called by a hook of a build. Pushing again what is known does nothing.`
+directory with such documents. The command returns within milliseconds, when the daemon has stored
+the jobs on disk, so build hooks can call it. Pushing a known package again does nothing.`
 
 // Push returns the command `publish push`.
 func Push(env cli.Env) *cobra.Command {
@@ -123,14 +124,14 @@ func push(ctx context.Context, env cli.Env, c *api.Client, paths []string, wait 
 	}
 	if bad := countFailed(jobs.Jobs); bad > 0 && err == nil {
 		err = cli.Fail(cli.ExitSource, fmt.Errorf("%s not published", english.Plural(bad, "package was", "packages were")))
-		if wait == "" { // it was pushed before, and has failed then
-			err = cli.WithHint(err, "mend what is named and run `publish retry`: what has failed is not tried again by a push")
+		if wait == "" { // it was pushed before and failed
+			err = cli.WithHint(err, "repair the named packages and run `publish retry`: a push does not retry failed jobs")
 		}
 	}
 	return err
 }
 
-// await waits for each job, and puts down how it ended.
+// await waits for each job, and records its result.
 func await(ctx context.Context, c *api.Client, jobs []queue.Job, wait string) error {
 	for i := range jobs {
 		for {

@@ -15,8 +15,8 @@ import (
 func Retry(env cli.Env) *cobra.Command {
 	var socket socketFlag
 	cmd := &cobra.Command{
-		GroupID: help.Serving, Use: "retry [ID...]", Short: "Let the daemon try again what has failed", Args: cobra.ArbitraryArgs,
-		Long:    "Let the daemon try again what has failed: the jobs with the IDs that `publish status` shows, or all of them.",
+		GroupID: help.Serving, Use: "retry [ID...]", Short: "Make the daemon retry failed jobs", Args: cobra.ArbitraryArgs,
+		Long:    "Make the daemon retry failed jobs: those with the given IDs, which `publish status` shows, or all of them.",
 		Example: "  publish retry\n  publish retry 17 23",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var ids []int64

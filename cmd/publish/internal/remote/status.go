@@ -44,16 +44,16 @@ func Status(env cli.Env) *cobra.Command {
 	}
 	socket.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
-	cmd.Flags().BoolVar(&watch, "watch", false, "show it again and again, until it is interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "refresh the status until interrupted")
 	return cmd
 }
 
 func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) error {
 	onScreen := style.Of(env.Raw.Stdout, env.Lookup).Terminal() && !asJSON
-	seen := false // a daemon that was there comes back when it is restarted
+	seen := false // after that, a missing daemon is restarting
 	for {
 		if onScreen {
-			fmt.Fprint(env.Raw.Stdout, "\x1b[H\x1b[2J") // an empty screen
+			fmt.Fprint(env.Raw.Stdout, "\x1b[H\x1b[2J") // clear the screen
 		}
 		if err := showStatus(ctx, env, c, asJSON); err != nil {
 			switch {
@@ -68,7 +68,7 @@ func watchStatus(ctx context.Context, env cli.Env, c *api.Client, asJSON bool) e
 		}
 		select {
 		case <-ctx.Done():
-			return nil // that is how it ends
+			return nil // an interrupt is the normal end
 		case <-time.After(watchEvery):
 		}
 		if !onScreen && !asJSON {
@@ -107,7 +107,7 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	}
 	w := tableOn(b, o)
 	fmt.Fprintln(w, "MIRROR\tWAITING\tSIZE\tPUBLISHED\tFAILED\tLAST PUBLISH\tINDEX")
-	older := 0 // failures than those that are listed
+	older := 0 // failures before the listed ones
 	for _, m := range s.Mirrors {
 		older += m.Jobs[queue.Failed]
 		packages := 0
@@ -147,7 +147,7 @@ func statusText(b *strings.Builder, s daemon.Status, o cli.Output) {
 	}
 }
 
-// tableOn is for a table, which is left out where only what is wrong is to be shown.
+// tableOn returns a writer for a table, which --quiet leaves out.
 func tableOn(b *strings.Builder, o cli.Output) *tabwriter.Writer {
 	to := io.Writer(b)
 	if o.Quiet {
@@ -164,7 +164,7 @@ func indexerText(b *strings.Builder, s events.Status, o cli.Output) {
 		fmt.Fprintln(b, "stopping")
 	}
 	if s.Queue.Error != "" {
-		escape.Fprintf(b, "the queue cannot be asked: %s\n", s.Queue.Error)
+		escape.Fprintf(b, "the queue cannot be read: %s\n", s.Queue.Error)
 	}
 	w := tableOn(b, o)
 	fmt.Fprintln(w, "QUEUE\tIN HAND\tOLDEST\tHANDLED\tLEFT\tDEAD")
@@ -231,12 +231,12 @@ func Drain(env cli.Env) *cobra.Command {
 	var wait, asJSON bool
 	var timeout time.Duration
 	cmd := &cobra.Command{
-		GroupID: help.Serving, Use: "drain", Short: "Let the daemon publish all that is there, now", Args: cli.Arguments,
-		Long: `Let the daemon look through everything now, and try again now what waits to be.
+		GroupID: help.Serving, Use: "drain", Short: "Make the daemon publish everything now", Args: cli.Arguments,
+		Long: `Make the daemon scan all its sources now, and retry waiting work now.
 
-With --wait it publishes without waiting for more, and this returns when everything is published
-and clients can see it. The exit code says whether all of it is: 4 if packages have failed or
-are not complete, 5 if a destination cannot be used, 7 if an invalidation failed.`,
+With --wait it publishes without waiting for more packages, and the command returns when everything
+is published and clients can see it. The exit code says whether it is: 4 if packages have failed or
+are incomplete, 5 if a destination cannot be used, 7 if an invalidation failed.`,
 		Example: "  publish drain --wait --timeout 30m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := cli.WithTimeout(cmd.Context(), timeout)
@@ -254,7 +254,7 @@ are not complete, 5 if a destination cannot be used, 7 if an invalidation failed
 		},
 	}
 	socket.register(cmd.Flags())
-	cmd.Flags().BoolVar(&wait, "wait", false, "return when it is done")
+	cmd.Flags().BoolVar(&wait, "wait", false, "return when everything is published")
 	cli.TimeoutFlag(cmd.Flags(), &timeout, "wait no longer than this; 0: for as long as it takes")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON document")
 	return cmd

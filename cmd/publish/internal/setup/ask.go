@@ -17,7 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// complete fills in what can be told without asking, and names what is missing.
+// complete fills in settings that are clear without a question, and returns an error for missing ones.
 func (s *Settings) complete() error {
 	isSource := s.Source == "" && (s.Found.Source == "" || filepath.Clean(s.Found.Source) == filepath.Clean(s.Destination)) && cli.HoldsMirror(s.Destination)
 	s.Source = cmp.Or(s.Source, s.Found.Source)
@@ -32,25 +32,26 @@ func (s *Settings) complete() error {
 		return nil
 	}
 	if isSource {
-		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is a mirror of Spack, so it is the SOURCE, and there is no DESTINATION: give both, as in publish init %[1]s s3://bucket/noble/spack", s.Destination))
+		return cli.Fail(cli.ExitUsage, fmt.Errorf("%s is a Spack mirror, so it is SOURCE, and DESTINATION is missing: give both, as in publish init %[1]s s3://bucket/noble/spack", s.Destination))
 	}
-	return cli.Fail(cli.ExitUsage, fmt.Errorf("no %s, and standard input is no terminal where they could be asked for: give them, as in publish init ./buildcache s3://bucket/noble/spack", strings.Join(missing, " and no ")))
+	return cli.Fail(cli.ExitUsage, fmt.Errorf("no %s, and standard input is not a terminal: give them, as in publish init ./buildcache s3://bucket/noble/spack", strings.Join(missing, " and no ")))
 }
 
 // A Dialog asks for settings on a terminal.
 type Dialog struct {
 	In  io.Reader
 	Out io.Writer
-	// Served finds the distribution that serves a destination, and the URL at which clients find it; nil: none is looked for.
+	// Served finds the distribution that serves a destination, and the URL of the destination for clients; nil:
+	// no search.
 	Served func(ctx context.Context, destination, region string) (distribution, public string)
 
 	lines chan string
 }
 
-// ErrNoAnswer is why a dialog ends with its input.
+// ErrNoAnswer means that the input ended before all questions were answered.
 var ErrNoAnswer = errors.New("no answer, so nothing was written: answer the questions, or give SOURCE, DESTINATION and flags")
 
-// Ask asks for what is not given. Given reports whether a setting is. A wrong answer is asked for again.
+// Ask asks for settings that are not given, which given reports. It repeats a question after a wrong answer.
 func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) bool) error {
 	d.read()
 	trusted := s.TrustedKeys.String()
@@ -65,12 +66,12 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 			_, _, err := cli.Places(s.Source, to, nil)
 			return err
 		}},
-		{"region", "Region of the bucket, empty: AWS is asked", &s.Found.Region, &s.Region, false, true, nil},
-		{"distribution-id", "ID of the CloudFront distribution, empty: there is none", &s.Found.Distribution, &s.Distribution, false, true, nil},
+		{"region", "Region of the bucket, empty: ask AWS", &s.Found.Region, &s.Region, false, true, nil},
+		{"distribution-id", "ID of the CloudFront distribution, empty: none", &s.Found.Distribution, &s.Distribution, false, true, nil},
 		{"public-url", "URL at which clients find it, empty: not read back", &s.Found.PublicURL, &s.PublicURL, false, false, func(u string) error {
 			return errors.Join(target.CheckPublicURL(u), Settings{PublicURL: u}.writable())
 		}},
-		{"trusted-keys", "File of public keys that are trusted, empty: any signature", &s.Found.TrustedKeys, &trusted, false, false, func(name string) error {
+		{"trusted-keys", "File of trusted public keys, empty: accept any signature", &s.Found.TrustedKeys, &trusted, false, false, func(name string) error {
 			_, err := cli.ReadTrust(false, userfile.One(name))
 			return err
 		}},
@@ -103,7 +104,7 @@ func (d *Dialog) Ask(ctx context.Context, s *Settings, given func(name string) b
 	return nil
 }
 
-// one asks until the answer is right. An empty answer stands for what was found; a single - for nothing.
+// one repeats a question until the answer is right. An empty answer takes the default; a single - means none.
 func (d *Dialog) one(ctx context.Context, question, found string, must bool, into *string, check func(string) error) error {
 	if found != "" {
 		question += " [" + found + "]"
@@ -118,7 +119,7 @@ func (d *Dialog) one(ctx context.Context, question, found string, must bool, int
 		}
 		switch answer = cmp.Or(answer, found); {
 		case answer == "" && must:
-			fmt.Fprintln(d.Out, "  it is needed")
+			fmt.Fprintln(d.Out, "  it is required")
 			continue
 		case answer == "" || answer == "-" && !must:
 			*into = ""
@@ -153,7 +154,7 @@ func (d *Dialog) yes(ctx context.Context, question string, into *bool) error {
 	}
 }
 
-// read reads lines beside the dialog, so that a signal ends it at once.
+// read reads lines in the background, so that a signal ends the dialog at once.
 func (d *Dialog) read() {
 	d.lines = make(chan string)
 	go func() {

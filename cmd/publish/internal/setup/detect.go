@@ -16,14 +16,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Found is what was detected; empty: nothing, or nothing that is clear.
+// Found holds detected settings; empty: nothing was found, or the choice is unclear.
 type Found struct{ Source, Region, TrustedKeys, Distribution, PublicURL string }
 
-// patience is how long AWS is asked which distribution serves a bucket.
+// patience is how long the search for the distribution of a bucket may take.
 const patience = 4 * time.Second
 
-// served returns the one distribution that serves a destination in S3, and the URL at which clients find the destination
-// then. Without credentials, or where several do, there is none: it is a suggestion.
+// served returns the distribution that serves a destination in S3, and the resulting URL for clients. Without
+// credentials, or with several distributions, it returns none: the result is a suggestion.
 func served(ctx context.Context, env cli.Env, destination, region string) (distribution, public string) {
 	bucket, prefix, err := target.BucketAndPrefix(destination)
 	if err != nil {
@@ -67,9 +67,9 @@ func Detect(env cli.Env) Found {
 	return f
 }
 
-// mirrorsHere are the directories in the current one that are a mirror, or hold mirrors directly.
+// mirrorsHere returns the directories in the current one that are a mirror, or contain mirrors directly.
 func mirrorsHere() []string {
-	entries, _ := os.ReadDir(".") // what cannot be read is not detected
+	entries, _ := os.ReadDir(".") // an unreadable directory has no mirrors
 	var all []string
 	for _, e := range entries {
 		name := e.Name()
@@ -81,7 +81,7 @@ func mirrorsHere() []string {
 	return all
 }
 
-// keysHere are the files of public keys in the current directory and in keys.
+// keysHere returns the files of public keys in the current directory and in keys.
 func keysHere() []string {
 	var all []string
 	for _, pattern := range []string{"*.asc", "*.pub", "keys/*.asc", "keys/*.pub"} {

@@ -11,7 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Run completes, checks and writes the settings, and says what is to be done next. Given reports whether a setting is given.
+// Run completes, checks and writes the settings, and prints the next steps. Given reports whether a setting is
+// given.
 func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string) bool) error {
 	if err := s.free(); err != nil {
 		return err
@@ -43,11 +44,11 @@ func (s *Settings) Run(ctx context.Context, env cli.Env, given func(name string)
 	return nil
 }
 
-// next is what is to be done after the files are written.
+// next returns the steps after the files are written.
 func (s *Settings) next() []string {
 	var steps []string
 	if _, err := os.Stat(strings.TrimPrefix(s.Source, "file://")); errors.Is(err, fs.ErrNotExist) {
-		steps = append(steps, "push packages to "+s.Source+", which is not there yet")
+		steps = append(steps, "push packages to "+s.Source+", which does not exist yet")
 	}
 	steps = append(steps, "publish --dry-run shows what would be done, and publish does it")
 	if !s.Workflow {

@@ -1,7 +1,7 @@
-// Package setup makes the first settings of a directory: publish.yaml, and a GitHub workflow for the action.
+// Package setup writes the first settings of a directory: publish.yaml, and a GitHub workflow for the action.
 //
-// What is not given is asked for on a terminal, with what was detected as the default. Elsewhere nothing is asked, and
-// what is missing is an error. A file that is there is never overwritten.
+// On a terminal it asks for missing settings, with detected ones as defaults. Elsewhere a missing setting is an
+// error. Existing files are never overwritten.
 package setup
 
 import (
@@ -21,7 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/cli"
 )
 
-// Settings are those that a first publish.yaml may have, under the names that they have there.
+// Settings are the settings of a first publish.yaml, with their names in the file.
 type Settings struct {
 	Source, Destination string
 
@@ -32,13 +32,13 @@ type Settings struct {
 
 	Workflow bool // write a workflow, too
 
-	Found Found // what stands in the comments of settings that are not given
+	Found Found // for the comments of settings that are not given
 }
 
-// WorkflowFile is where a workflow is written, below the directory of the settings.
+// WorkflowFile is the path of the workflow, below the directory of the settings.
 const WorkflowFile = ".github/workflows/publish.yml"
 
-// Validate returns all that is wrong with settings that are complete, as errors of package field. It makes no request.
+// Validate returns all mistakes in complete settings, as errors of package field. It makes no request.
 func (s Settings) Validate() error {
 	_, _, placesErr := cli.Places(s.Source, s.Destination, nil)
 	rules := cli.DefaultRules()
@@ -54,11 +54,11 @@ func (s Settings) Validate() error {
 	return err
 }
 
-// writable refuses what cannot stand in a file: secrets, and text that no line of YAML holds.
+// writable returns an error for values that the file must not or cannot hold: secrets, and control characters.
 func (s Settings) writable() error {
 	var err error
 	if redact.Has(s.PublicURL) {
-		err = field.Wrap("public-url", errors.New("a user and a password do not belong into a file: give it as PUBLISH_PUBLIC_URL in the environment"))
+		err = field.Wrap("public-url", errors.New("a user and a password do not belong in a file: give the URL as PUBLISH_PUBLIC_URL in the environment"))
 	}
 	for _, e := range s.entries() {
 		if !spec.Readable(e.value) {
@@ -68,7 +68,7 @@ func (s Settings) writable() error {
 	return err
 }
 
-// inWorkflow refuses what the action cannot do.
+// inWorkflow returns an error for settings that the action does not support.
 func (s Settings) inWorkflow() error {
 	var errs []error
 	if !s.inS3() {
@@ -76,10 +76,10 @@ func (s Settings) inWorkflow() error {
 	}
 	source, err := target.Path(s.Source)
 	if err != nil {
-		source = s.Source // which is refused elsewhere
+		source = s.Source // this is reported elsewhere
 	}
 	if len(s.TrustedKeys) > 1 {
-		errs = append(errs, field.Wrap("workflow", errors.New("the action takes one file of trusted keys: put them all into one, one after the other")))
+		errs = append(errs, field.Wrap("workflow", errors.New("the action takes one file of trusted keys: concatenate all of them into one file")))
 	}
 	places := []entry{{name: "source", value: source}}
 	for _, name := range s.TrustedKeys {
@@ -101,7 +101,8 @@ func (s Settings) inWorkflow() error {
 	return errors.Join(errs...)
 }
 
-// repository returns the top directory of the repository that the current directory is in, from there; empty: it is in none.
+// repository returns the top directory of the repository around the current directory, relative to it; empty:
+// none.
 func repository() string {
 	abs, err := filepath.Abs(".")
 	if err != nil {
@@ -123,7 +124,8 @@ func (s Settings) inS3() bool {
 	return err == nil
 }
 
-// write writes the files into the current directory and returns their names. If one of them is there, none is written.
+// write writes the files into the current directory and returns their names. If one of them exists, it writes
+// none.
 func (s Settings) write() (written []string, err error) {
 	if err := s.free(); err != nil {
 		return nil, err
@@ -137,12 +139,12 @@ func (s Settings) write() (written []string, err error) {
 	return written, nil
 }
 
-// free returns an error for each file that would be written and is there.
+// free returns an error for each of the files that exists.
 func (s Settings) free() error {
 	var errs []error
 	for _, f := range s.files() {
 		if _, err := os.Lstat(f.name); err == nil {
-			errs = append(errs, fmt.Errorf("%s is there already, and is left as it is: edit it, or give the command in another directory", f.name))
+			errs = append(errs, fmt.Errorf("%s is there already and stays unchanged: edit it, or give the command in another directory", f.name))
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			errs = append(errs, err)
 		}
@@ -150,7 +152,7 @@ func (s Settings) free() error {
 	return cli.Fail(cli.ExitUsage, errors.Join(errs...))
 }
 
-// A file is one to be written.
+// A file is an output file.
 type file struct {
 	name string
 	text func() string
@@ -164,7 +166,7 @@ func (s Settings) files() []file {
 	return all
 }
 
-// writeNew writes a file that is not there, or none.
+// writeNew writes a file that does not exist, completely or not at all.
 func writeNew(name, text string) error {
 	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
 		return err

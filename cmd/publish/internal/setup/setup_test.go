@@ -39,7 +39,7 @@ func TestADialogAsksForWhatIsNotGiven(t *testing.T) {
 			Settings{Source: "bc", Destination: "mirror"}, nil},
 		{"wrong answers", Settings{}, []string{"", "", "gs://x", "s3://my-bucket", "", "", "cache.example.org", "https://me:secret@cache.example.org", "-", "nosuch.asc", "", "perhaps", "n", "n"},
 			Settings{Source: "bc", Destination: "s3://my-bucket", Region: "eu-central-1"},
-			[]string{"it is needed", "want s3://bucket[/prefix], file:///directory", "want http://host or https://host", "PUBLISH_PUBLIC_URL in the environment", "nosuch.asc: no such file", "want y or n"}},
+			[]string{"it is required", "want s3://bucket[/prefix], file:///directory", "want http://host or https://host", "PUBLISH_PUBLIC_URL in the environment", "nosuch.asc: no such file", "want y or n"}},
 		{"what is given is not asked for", Settings{Source: "x", Destination: "s3://my-bucket", Region: "us-east-1", Workflow: true}, []string{"", "", "", "y"},
 			Settings{Source: "x", Destination: "s3://my-bucket", Region: "us-east-1", Workflow: true, RequireSigned: true}, nil},
 	} {

@@ -8,30 +8,30 @@ import (
 	"strings"
 )
 
-// An entry is a setting as publish.yaml shows it.
+// An entry is a setting in publish.yaml.
 type entry struct {
 	name, value string
-	sample      string // what stands there behind a # without a value
+	sample      string // value in the comment of a setting without a value
 	about       string
 }
 
 func (s Settings) entries() []entry {
 	all := []entry{
 		{"source", s.Source, "", "A Spack mirror, or a directory above several of them: where `spack buildcache push` writes."},
-		{"destination", s.Destination, "", "s3://bucket[/prefix], file:///directory or the path of a directory. A bucket must be there already."},
+		{"destination", s.Destination, "", "s3://bucket[/prefix], file:///directory or the path of a directory. A bucket must exist."},
 	}
 	if s.inS3() {
 		all = append(all,
-			entry{"region", s.Region, cmp.Or(s.Found.Region, "eu-central-1"), "Region of the bucket. Without it AWS is asked."},
+			entry{"region", s.Region, cmp.Or(s.Found.Region, "eu-central-1"), "Region of the bucket. Without it publish asks AWS."},
 			entry{"endpoint-url", s.Endpoint, "https://minio.example.org:9000", "URL of an S3 that is not Amazon's."},
-			entry{"distribution-id", s.Distribution, "E2QWRUHAPOMQZL", "CloudFront distribution in which exactly what has changed is invalidated."})
+			entry{"distribution-id", s.Distribution, "E2QWRUHAPOMQZL", "CloudFront distribution in which exactly the changed objects are invalidated."})
 	}
 	return append(all,
 		entry{"public-url", s.PublicURL, "https://cache.example.org/noble/spack", "URL at which clients find the destination. The new index is read back through it."},
 		entry{"trusted-keys", s.TrustedKeys.String(), cmp.Or(s.Found.TrustedKeys, "keys/release.asc"), "File of armored public keys. Signatures by any other key are refused."})
 }
 
-// yaml is the text of publish.yaml.
+// yaml returns the text of publish.yaml.
 func (s Settings) yaml() string {
 	var b strings.Builder
 	b.WriteString("# Settings of publish, which reads them when it is run in this directory without arguments:\n" +
@@ -52,7 +52,7 @@ func (s Settings) yaml() string {
 
 var plain = regexp.MustCompile(`^(\.{0,2}/|[A-Za-z])[A-Za-z0-9._/:@+-]*$`)
 
-// scalar is a string in YAML: as it is if no reader can take it for something else, else in quotes.
+// scalar returns a string in YAML: plain if no reader can misunderstand it, otherwise in quotes.
 func scalar(s string) string {
 	words := []string{"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 	if plain.MatchString(s) && !strings.HasSuffix(s, ":") && !slices.Contains(words, strings.ToLower(s)) {
@@ -62,7 +62,7 @@ func scalar(s string) string {
 }
 
 const workflowHead = `# Publishes packages to a Spack buildcache: https://github.com/vantagecompute/slurm-factory-publish
-# The action does not read publish.yaml: what changes there is to be changed here, too.
+# The action does not read publish.yaml: make changes in both files.
 name: publish
 on:
   workflow_dispatch:
@@ -80,7 +80,7 @@ const checkout = `    steps:
         with: {persist-credentials: false}
 `
 
-// WorkflowYAML is the text of a workflow that does with the action what publish does with publish.yaml.
+// WorkflowYAML returns a workflow in which the action publishes like publish with publish.yaml.
 func (s Settings) WorkflowYAML() string {
 	var b strings.Builder
 	b.WriteString(workflowHead)
@@ -91,7 +91,7 @@ func (s Settings) WorkflowYAML() string {
 		b.WriteString("    permissions: {contents: read}\n" + checkout)
 		credentials = "          credentials: env\n"
 	}
-	b.WriteString("      # Replace this by what builds the packages and pushes them to the directory of `path`.\n      - run: ./build.sh\n" +
+	b.WriteString("      # Replace this by the build of the packages, which pushes them to the directory of `path`.\n      - run: ./build.sh\n" +
 		"      - uses: vantagecompute/slurm-factory-publish@v1\n")
 	if s.Endpoint != "" {
 		b.WriteString("        env: # secrets of the repository\n" +

@@ -13,9 +13,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// provePublishing makes sure, before a command that may run for hours, that what it builds can be published:
-// that there are credentials, that the destination can be listed, and that it takes conditional
-// writes. It stores nothing. A dry run only lists.
+// provePublishing checks, before a command that may run for hours, that its packages can be published: that
+// there are credentials, that the destination can be listed, and that it supports conditional writes. It stores
+// nothing. A dry run only lists.
 func provePublishing(ctx context.Context, j *task.Publish) error {
 	err := func() error {
 		to, err := target.Open(ctx, j.Destination, j.Target, j.Environment)
@@ -37,9 +37,9 @@ func provePublishing(ctx context.Context, j *task.Publish) error {
 	return nil
 }
 
-// ProveWrites makes sure that a store can be written to, and that it obeys conditions. It tries a write that must
-// be refused, so nothing is stored: the write replaces a version that no object has. A store without the
-// permission to write fails with a mirror.DeniedError, and one that ignores If-Match with a mirror.ConditionError.
+// ProveWrites checks that a store can be written to and obeys conditions. It tries a write that must be
+// refused, so nothing is stored: the write replaces a version that no object has. A store without write
+// permission fails with a mirror.DeniedError, and a store that ignores If-Match with a mirror.ConditionError.
 func ProveWrites(ctx context.Context, s mirror.Store) error {
 	if p := mirror.ProverOf(s); p != nil && p.Proof(noVersion) != "" {
 		return p.Prove(ctx, noVersion, nil)
@@ -49,7 +49,7 @@ func ProveWrites(ctx context.Context, s mirror.Store) error {
 	if errors.Is(err, mirror.ErrConflict) {
 		return nil
 	}
-	return err // nil if the marker is there
+	return err // nil if the marker exists
 }
 
 // noVersion is a version that no object has: it has the form of an ETag of S3.

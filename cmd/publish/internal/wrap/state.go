@@ -16,18 +16,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/daemon/api"
 )
 
-// execPrefix begins the names of the directories of publish exec.
+// execPrefix is the prefix of the directories of publish exec.
 const execPrefix = "publish-exec-"
 
-// A stateDir holds the socket and the queue of one publish exec. It is locked for as long as the process
-// lives, so what a killed one left can be told from what is in use.
+// A stateDir holds the socket and the queue of one publish exec. It is locked while the process lives, so the
+// directory of a killed process can be recognised.
 type stateDir struct {
 	path string
 	lock *os.File
 }
 
-// newStateDir makes a directory below TMPDIR, or below /tmp if a socket in it would have too long a path.
-// What earlier processes left there is removed.
+// newStateDir makes a directory below TMPDIR, or below /tmp if the path of a socket in it would be too long. It
+// removes the directories of dead processes.
 func newStateDir() (*stateDir, error) {
 	tmp := os.TempDir()
 	if api.CheckSocket(filepath.Join(tmp, execPrefix+"0123456789", "socket")) != nil {
@@ -45,8 +45,8 @@ func newStateDir() (*stateDir, error) {
 	}
 }
 
-// lockedDir makes a directory and locks it. It returns nil if another process took it for
-// abandoned before it was locked.
+// lockedDir makes a directory and locks it. It returns nil if another process removed it as abandoned before it
+// was locked.
 func lockedDir(tmp string) (*stateDir, error) {
 	path, err := os.MkdirTemp(tmp, execPrefix)
 	if err != nil {
@@ -56,7 +56,7 @@ func lockedDir(tmp string) (*stateDir, error) {
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(path))
 	}
-	// Where there are no locks, as on some NFS, nothing is taken for abandoned either.
+	// Without locks, as on some NFS, no directory counts as abandoned.
 	locked := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if _, err := os.Lstat(lock.Name()); err != nil || errors.Is(locked, unix.EWOULDBLOCK) {
 		lock.Close()
@@ -65,16 +65,15 @@ func lockedDir(tmp string) (*stateDir, error) {
 	return &stateDir{path, lock}, nil
 }
 
-// remove removes the directory. Nothing is lost with it: what is not published is found in SOURCE by the
-// next one.
+// remove removes the directory. Nothing is lost: the next run finds unpublished packages in SOURCE.
 func (d *stateDir) remove() {
 	os.RemoveAll(d.path)
 	d.lock.Close()
 }
 
-// clearAbandoned removes what processes that were killed have left in a directory.
+// clearAbandoned removes the directories of killed processes.
 func clearAbandoned(tmp string) {
-	entries, _ := os.ReadDir(tmp) // what cannot be read is said when a directory is made in it
+	entries, _ := os.ReadDir(tmp) // an unreadable directory is reported when a new one is made in it
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), execPrefix) && e.IsDir() {
 			removeAbandoned(filepath.Join(tmp, e.Name()))
@@ -82,7 +81,7 @@ func clearAbandoned(tmp string) {
 	}
 }
 
-// young is the age below which a directory without a lock may be about to get one.
+// young is the age below which a directory without a lock may be about to be locked.
 const young = time.Minute
 
 func removeAbandoned(path string) {

@@ -1,4 +1,4 @@
-// Package wrap runs a command and publishes what it builds while it runs, by a daemon that lives as long.
+// Package wrap runs a command and publishes the packages that it builds while it runs.
 package wrap
 
 import (
@@ -25,20 +25,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/task"
 )
 
-// Options are what may be said about a command, besides how what it builds is published.
+// Options are the settings of a command, besides those of publishing.
 type Options struct {
-	Timeout    time.Duration // of what is done after the command; 0: none
-	AllowEmpty bool          // the source may hold no package then
+	Timeout    time.Duration // for publishing after the command; 0: none
+	AllowEmpty bool          // the source may then hold no package
 }
 
-// Run publishes what a command builds while it runs, and the rest when it has ended. The source of the job is an
-// absolute path.
+// Run publishes the packages that a command builds while it runs, and the rest when it has ended. The source of
+// the job is an absolute path.
 func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command []string) error {
 	source, destination := j.Source, j.Destination
 	if _, err := exec.LookPath(command[0]); err != nil {
 		return notRunnable(err)
 	}
-	if err := os.MkdirAll(source, 0o777); err != nil { // the command may be what makes it
+	if err := os.MkdirAll(source, 0o777); err != nil { // the command may create it
 		return cli.Fail(cli.ExitSource, err)
 	}
 	if err := target.Apart(source, destination); err != nil {
@@ -68,13 +68,13 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 	}
 	c := &child{env: env, command: command, socket: socket}
 	var left daemon.Drained
-	packages := 0 // that were found
+	packages := 0 // found packages
 	own.Up = func(work context.Context, d *daemon.Daemon) error {
 		c.runBeside(ctx, work)
 		if work.Err() != nil || c.unknown != nil {
 			return nil
 		}
-		if ctx.Err() != nil { // what the command completed is published, as far as there is time
+		if ctx.Err() != nil { // the completed packages are published, as far as there is time
 			work, cancel := context.WithTimeout(work, grace)
 			defer cancel()
 			d.Drain(work, func(daemon.Drained) {})
@@ -88,13 +88,13 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 		for _, n := range counts[destination].Jobs {
 			packages += n
 		}
-		left.Published = counts[destination].Jobs[queue.Published] // also before the command has ended
+		left.Published = counts[destination].Jobs[queue.Published] // including those before the command ended
 		if err == nil && (len(j.Options.Selection.Files) > 0 || j.Options.Index == publish.IndexRebuild) {
 			err = once(work, env, j)
 		}
 		return cli.Stopped(work, err)
 	}
-	// A signal ends the command, and the daemon only when the command has ended.
+	// A signal ends the command. The daemon ends after the command.
 	err = own.Run(context.WithoutCancel(ctx))
 	if c.unknown != nil {
 		return c.unknown
@@ -115,7 +115,7 @@ func Run(ctx context.Context, env cli.Env, j *task.Publish, o Options, command [
 	return c.exit(err)
 }
 
-// logOf is the log of the daemon: what it publishes, unless only what is wrong is to be shown.
+// logOf returns the log of the daemon: published packages, or with --quiet only problems.
 func logOf(env cli.Env) *slog.Logger {
 	if env.Output.Quiet {
 		return env.Log()
@@ -139,7 +139,7 @@ func unselected(ctx context.Context, j *task.Publish) error {
 	return nil
 }
 
-// eachTime is what a run of the daemon does of what is asked for.
+// eachTime returns the options for a run of the daemon, without those that take effect once.
 func eachTime(o publish.Options) publish.Options {
 	o.Selection.Files = nil
 	if o.Index == publish.IndexRebuild {
@@ -148,15 +148,15 @@ func eachTime(o publish.Options) publish.Options {
 	return o
 }
 
-// once publishes as publish does: what the daemon has done is nothing to do any more.
+// once publishes like the command publish. Packages that the daemon has published are unchanged.
 func once(ctx context.Context, env cli.Env, j *task.Publish) error {
-	j.Report = task.NewReport(env, j.Source, j.Destination, j.DryRun, nil) // which begins now
+	j.Report = task.NewReport(env, j.Source, j.Destination, j.DryRun, nil) // it begins now
 	err := j.Run(ctx)
 	j.Report.Finish(err)
-	return errors.Join(err, j.Report.PrintTo(env.Stderr)) // what is printed is the command's
+	return errors.Join(err, j.Report.PrintTo(env.Stderr)) // standard output belongs to the command
 }
 
-// dry runs the command and plans what is there then.
+// dry runs the command and then plans the packages in the source.
 func dry(ctx context.Context, env cli.Env, j *task.Publish, timeout time.Duration, command []string) error {
 	c := &child{env: env, command: command}
 	if c.run(ctx); c.unknown != nil {
@@ -170,21 +170,21 @@ func dry(ctx context.Context, env cli.Env, j *task.Publish, timeout time.Duratio
 	return c.exit(once(ctx, env, j))
 }
 
-// grace is how long publishing may take after a signal and the end of the command: what cancels a CI
-// job waits for some seconds.
+// grace is how long publishing may take after a signal and the end of the command. A cancelled CI job is killed
+// after some seconds.
 const grace = 5 * time.Second
 
-// A child is the command.
+// A child is the running command.
 type child struct {
 	env     cli.Env
 	command []string
-	socket  string // empty: there is no daemon
+	socket  string // empty: no daemon
 
-	code    int   // that it has ended with
+	code    int   // its exit code
 	unknown error // why it could not be run
 }
 
-// runBeside is run that also tells the command to end if work does.
+// runBeside is run, and also stops the command if work ends.
 func (c *child) runBeside(ctx, work context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -192,7 +192,7 @@ func (c *child) runBeside(ctx, work context.Context) {
 	c.run(ctx)
 }
 
-// run runs the command to its end. If ctx ends, it gets a signal and is waited for.
+// run runs the command to its end. If ctx ends, it sends a signal to the command and waits.
 func (c *child) run(ctx context.Context) {
 	cmd := exec.Command(c.command[0], c.command[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, c.env.Raw.Stdout, c.env.Raw.Stderr
@@ -223,7 +223,7 @@ func (c *child) run(ctx context.Context) {
 	}
 }
 
-// notRunnable says of a command why it cannot be run, with the exit code that a shell has for that.
+// notRunnable returns why a command cannot be run, with the exit code of a shell.
 func notRunnable(err error) error {
 	code := cli.ExitNotRunnable
 	if errors.Is(err, exec.ErrNotFound) || errors.Is(err, os.ErrNotExist) {
@@ -232,7 +232,7 @@ func notRunnable(err error) error {
 	return cli.Fail(code, fmt.Errorf("COMMAND: %w", err))
 }
 
-// exit is how we end, if publishing has ended with err.
+// exit returns the result of publish exec, given that publishing has ended with err.
 func (c *child) exit(err error) error {
 	if c.code == 0 {
 		return err

@@ -66,7 +66,7 @@ func TestDirectory(t *testing.T) {
 		t.Errorf("%s, %v", got, err)
 	}
 	for _, row := range []struct{ path, want string }{
-		{"buildcach", `"buildcach" is not there. An action in a container sees of its machine only github.workspace ("::error::x" "README.md" "buildcache/") and runner.temp (empty)`},
+		{"buildcach", `"buildcach" is not there. Of its host, an action in a container sees only github.workspace ("::error::x" "README.md" "buildcache/") and runner.temp (empty)`},
 		{"/opt/buildcache", "an action in a container sees only"},
 		{"README.md", `"README.md" is no directory`},
 	} {
