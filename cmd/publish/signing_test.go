@@ -77,7 +77,7 @@ func TestSecretsOfASigningKey(t *testing.T) {
 		{nil, []string{"--sign-key", filepath.Join(dir, "none")}, "no such file"},
 		{nil, []string{"--sign-key", public}, "public key"},
 		{nil, []string{"--resign"}, "needs a private key"},
-		{inEnv, []string{"--resign"}, "takes trusted keys"},
+		{inEnv, []string{"--resign"}, "needs trusted keys"},
 	} {
 		out := filepath.Join(t.TempDir(), "mirror")
 		code, stdout, stderr := execute(t, row.env, append(row.args, "--json", clitest.Spack(t, "v3-unsigned"), "file://"+out)...)

@@ -7,7 +7,7 @@ type authorKey struct{}
 // By returns a context in which an index is replaced on behalf of an author.
 func By(ctx context.Context, a Author) context.Context { return context.WithValue(ctx, authorKey{}, a) }
 
-// AuthorOf returns who an index is replaced for in a context.
+// AuthorOf returns the author in a context.
 func AuthorOf(ctx context.Context) Author {
 	a, _ := ctx.Value(authorKey{}).(Author)
 	return a

@@ -10,27 +10,27 @@ import (
 // An Entry is one generation of an index.
 type Entry struct {
 	Record
-	// Foreign says that another program wrote the index, so little is known of it.
+	// Foreign means that another program wrote the index, so little is known about it.
 	Foreign bool `json:"foreign,omitempty"`
-	// Lost says that the record is gone or damaged. What was before is known only if a record is there of which it follows that it is the
-	// one before.
+	// Lost means that the record is missing or damaged. The generation before it is known only if the ID of
+	// this one follows from an existing record.
 	Lost bool `json:"lost,omitempty"`
-	// Damaged says why a record that is there is lost.
+	// Damaged says why an existing record is lost.
 	Damaged string `json:"damaged,omitempty"`
 }
 
-// A Head is the index that a mirror has, as its pointer says.
+// A Head is the current index of a mirror, as its pointer says.
 type Head struct {
 	Index  string // see buildcache.Layout.IndexID
-	Place         // not known of an index that another program wrote
+	Place         // unknown if another program wrote the index
 	Digest string // empty: there is no index
 }
 
 // ahead is how many records are read at once.
 const ahead = 32
 
-// Chain yields what became of an index, newest first, until yield returns false. A store that can be listed is read in few rounds;
-// of any other, such as a web server, each record takes a request.
+// Chain yields the generations of an index, newest first, until yield returns false. A store that can be listed
+// is read in a few rounds; any other, such as a web server, takes one request per record.
 func Chain(ctx context.Context, r mirror.Reader, head Head, yield func(Entry) bool) error {
 	w := walk{reader: r, index: head.Index, known: make(map[name]*Record)}
 	w.lister, _ = r.(mirror.Lister)
@@ -68,7 +68,7 @@ func Chain(ctx context.Context, r mirror.Reader, head Head, yield func(Entry) bo
 	return nil
 }
 
-// A walk reads records on the way back.
+// A walk reads records backwards.
 type walk struct {
 	reader mirror.Reader
 	lister mirror.Lister // nil: the store cannot be listed
@@ -76,7 +76,7 @@ type walk struct {
 	known  map[name]*Record
 }
 
-// entry returns a generation.
+// entry returns the entry of a generation.
 func (w *walk) entry(ctx context.Context, at *Parent) (Entry, error) {
 	if at.ID == "" {
 		e := Entry{Foreign: true}
@@ -127,7 +127,8 @@ func (w *walk) fetch(ctx context.Context, generation int) error {
 	return nil
 }
 
-// parent finds the record before one that is lost: the name of that one follows from it. Without such a record it is not known.
+// parent finds the record before a lost one: the ID of the lost record follows from its parent. Without such a
+// record it is unknown.
 func (w *walk) parent(ctx context.Context, lost Entry) (*Parent, error) {
 	if w.lister == nil || lost.Generation < 2 {
 		return nil, nil
@@ -139,7 +140,7 @@ func (w *walk) parent(ctx context.Context, lost Entry) (*Parent, error) {
 		if n.generation != lost.Generation-1 || NewID(lost.Generation, p, lost.Digest) != lost.ID {
 			continue
 		}
-		if readErr == nil { // else it is lost as well
+		if readErr == nil { // otherwise it is lost as well
 			p.Digest = r.Digest
 		}
 		return p, nil
@@ -147,7 +148,8 @@ func (w *walk) parent(ctx context.Context, lost Entry) (*Parent, error) {
 	return nil, err
 }
 
-// before returns the newest record at or below a generation: what is known from before another program replaced the index.
+// before returns the newest record at or below a generation: the state before another program replaced the
+// index.
 func (w *walk) before(ctx context.Context, generation int) (*Parent, error) {
 	if w.lister == nil {
 		return nil, nil

@@ -17,24 +17,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// last is the largest number of a generation. Names of records have what is missing to it.
+// last is the largest number of a generation. Names of records hold the difference to it.
 const last = 9_999_999_999
 
-// maxRecord is the size of the largest record that is read: one of an index of a million packages that are all new.
+// maxRecord is the size of the largest record that is read: that of an index with a million new packages.
 const maxRecord = 256 << 20
 
-// DirOf is where the records of an index are: see buildcache.Layout.IndexID. No part of the name of an index begins
-// with an underscore, so the records of one are not below those of another.
+// DirOf returns the directory of the records of an index: see buildcache.Layout.IndexID. No part of the name of
+// an index begins with an underscore, so the records of one index are never below those of another.
 func DirOf(index string) string { return Dir + index + "/_/" }
 
-// Name is that of the object that holds a record.
+// Name returns the name of a record.
 func Name(index string, generation int, id string) string {
 	return fmt.Sprintf("%s%010d-%s.json", DirOf(index), last-generation, id)
 }
 
 var recordName = regexp.MustCompile(`^([0-9]{10})-([0-9a-f]{32})\.json$`)
 
-// ParseName reads the name of a record of an index.
+// ParseName parses the name of a record of an index.
 func ParseName(index, name string) (generation int, id string, ok bool) {
 	if path.Dir(name)+"/" != DirOf(index) {
 		return 0, "", false
@@ -47,15 +47,15 @@ func ParseName(index, name string) (generation int, id string, ok bool) {
 	return last - n, m[2], err == nil && n < last
 }
 
-// A Store is where records are written.
+// A Store is a store for records.
 type Store interface {
 	mirror.Reader
 	mirror.Writer
 	mirror.Swapper
 }
 
-// Write stores a record. If there is one of the same step already, of a publisher that has died or races with this one,
-// it is replaced: either of them tells the truth, and the one that is written last is most likely the one that counts.
+// Write stores a record. It replaces an existing record of the same step, by a publisher that has died or is
+// racing: both are true, and the last one is most likely the valid one.
 func Write(ctx context.Context, s Store, index string, r *Record) error {
 	text, err := json.Marshal(r)
 	if err != nil {
@@ -72,7 +72,7 @@ func Write(ctx context.Context, s Store, index string, r *Record) error {
 			_, err = s.Swap(ctx, u, there.Version)
 		}
 		if errors.Is(err, mirror.ErrConflict) || errors.Is(err, mirror.ErrNotExist) {
-			err = nil // the other one is writing it as well
+			err = nil // the other publisher is writing it as well
 		}
 	}
 	if err != nil {
@@ -81,10 +81,10 @@ func Write(ctx context.Context, s Store, index string, r *Record) error {
 	return nil
 }
 
-// ErrDamaged: what is stored in the place of a record is none.
+// ErrDamaged means that an object is not a valid record.
 var ErrDamaged = errors.New("the record is damaged")
 
-// Read reads a record. The error is ErrDamaged if it is there and says nothing.
+// Read reads a record. The error is ErrDamaged if it exists but is not valid.
 func Read(ctx context.Context, r mirror.Reader, index string, generation int, id string) (*Record, error) {
 	name := Name(index, generation, id)
 	if _, _, ok := ParseName(index, name); !ok {
@@ -104,20 +104,20 @@ func Read(ctx context.Context, r mirror.Reader, index string, generation int, id
 	return out, nil
 }
 
-// A name is that of a record, taken apart.
+// A name is the parsed name of a record.
 type name struct {
 	generation int
 	id         string
 }
 
-// A listed record is there, and was stored at a time.
+// A listed record exists, and was stored at a time.
 type listed struct {
 	name
 	stored time.Time
 }
 
-// newest lists up to n records, of the highest generation or of those at and below one. Records of the last generation
-// that is listed are listed whole.
+// newest lists up to n records, from the highest generation or from those at and below one. The records of the
+// last listed generation are complete.
 func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([]listed, error) {
 	r := mirror.Range{Prefix: DirOf(index)}
 	if below > 0 {
@@ -140,7 +140,8 @@ func newest(ctx context.Context, l mirror.Lister, index string, below, n int) ([
 	return found, nil
 }
 
-// Newest is the highest generation that there is a record of, and when the first of its records was stored; 0 if there is none.
+// Newest returns the highest generation with a record, and when its first record was stored; 0 if there is
+// none.
 func Newest(ctx context.Context, l mirror.Lister, index string) (generation int, since time.Time, err error) {
 	records, err := newest(ctx, l, index, 0, 1)
 	if err != nil || len(records) == 0 {
@@ -150,10 +151,10 @@ func Newest(ctx context.Context, l mirror.Lister, index string) (generation int,
 	return first.generation, first.stored, nil
 }
 
-// Latest returns the records of the highest generation that there is, and that generation; 0 if there is none. Usually it is one record;
-// several are of publishers of which one replaced the pointer, and it is not known which. In the place of those that are damaged are
-// the ones before, and so it is with those of publishers that are about to replace the index with a digest, which has no record itself: their
-// generation does not count.
+// Latest returns the records of the highest generation, and that generation; 0 if there is none. Usually it is
+// one record. Several are from racing publishers, of which one replaced the pointer; it is unknown which.
+// Damaged records are skipped in favour of earlier ones. So are records of publishers that are about to replace
+// the index with the given digest, which has no record itself: their generation does not count.
 func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index, digest string) (latest []*Record, generation int, err error) {
 	names, err := newest(ctx, l, index, 0, 1)
 	for err == nil && len(names) > 0 {
@@ -175,7 +176,8 @@ func Latest(ctx context.Context, r mirror.Reader, l mirror.Lister, index, digest
 	return latest, generation, err
 }
 
-// replaces reports whether a record is of a publisher that replaces an index without a record, or, where the digest is empty, none.
+// replaces reports whether a record is of a publisher that replaces an index without a record; with an empty
+// digest, no index.
 func (r *Record) replaces(digest string) bool {
 	if r.Parent == nil {
 		return digest == ""
@@ -183,7 +185,7 @@ func (r *Record) replaces(digest string) bool {
 	return r.Parent.ID == "" && r.Parent.Digest == digest
 }
 
-// readAll reads records. Those that are gone or cannot be read are left out.
+// readAll reads records. It leaves out missing and unreadable ones.
 func readAll(ctx context.Context, r mirror.Reader, index string, names []listed) ([]*Record, error) {
 	all := make([]*Record, len(names))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {

@@ -16,7 +16,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// refer notes that a document points at a blob.
+// refer records that a document refers to a blob.
 func (c *check) refer(owner string, b buildcache.Object, done bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -29,8 +29,8 @@ func (c *check) refer(owner string, b buildcache.Object, done bool) {
 	r.done = r.done || done
 }
 
-// missing says why an object is not there as it should be; empty if it is. What was not
-// listed is asked for, since it may have come meanwhile.
+// missing returns what is wrong with an object that should exist; empty if nothing is. It requests an object
+// that was not listed, because another publisher may have stored it meanwhile.
 func (c *check) missing(ctx context.Context, o buildcache.Object) string {
 	size, ok := c.reader.size(o.Name)
 	if info, listed := c.listed[o.Name]; listed {
@@ -52,9 +52,8 @@ func (c *check) missing(ctx context.Context, o buildcache.Object) string {
 	return ""
 }
 
-// checkBlobs counts the blobs that nothing points at and, for a deep check, hashes all that
-// were not hashed yet. A corrupt orphan is damage too: who publishes that blob finds it
-// there already.
+// checkBlobs counts the blobs without references and, for a deep check, hashes all blobs that were not hashed
+// yet. A corrupt orphan is damage, too: a publisher of that blob would rely on it.
 func (c *check) checkBlobs(ctx context.Context) error {
 	var todo []*ref
 	for _, r := range c.refs {
@@ -93,7 +92,7 @@ func (c *check) checkBlobs(ctx context.Context) error {
 	})
 }
 
-// hash reads an object without keeping it.
+// hash hashes an object without keeping it.
 func (c *check) hash(ctx context.Context, o buildcache.Object) error {
 	body, err := c.reader.Open(ctx, o.Name)
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// A document is one that is to be checked.
+// A document is a document to check.
 type document struct {
-	names   []string // it has one of these
-	offered string   // which package the index says it is, for people; empty if it was listed
+	names   []string // possible names
+	offered string   // the package according to the index, for people; empty if the document was listed
 }
 
-// documents are those that were listed or, without a listing, those that the index offers.
+// documents returns the listed documents or, without a listing, those of the packages in the index.
 func (c *check) documents(views bool) []document {
 	var docs []document
 	for name := range c.listed {
@@ -114,7 +114,7 @@ func (c *check) checkDocument(ctx context.Context, d document) {
 	c.compare(p)
 }
 
-// checkTombstone checks what stands for the document of a withdrawn package.
+// checkTombstone checks the tombstone of a withdrawn package.
 func (c *check) checkTombstone(name string, w *tombstone.Error) {
 	id, _ := c.ParsePackageName(name)
 	if c.pointer.WhyKeptOut(id.Hash) == "" {
@@ -122,7 +122,7 @@ func (c *check) checkTombstone(name string, w *tombstone.Error) {
 	}
 }
 
-// keptOut checks a package that is whole and kept out of the index.
+// keptOut checks a sound package that is kept out of the index.
 func (c *check) keptOut(p *buildcache.Package, reason string) {
 	if _, ok := c.pointer.Withdrawn[p.Spec.Root().Hash]; ok {
 		c.damage(p.File, "%s, and it can be installed by its hash: run publish withdraw again", reason)
@@ -131,8 +131,8 @@ func (c *check) keptOut(p *buildcache.Package, reason string) {
 	}
 }
 
-// checkContent checks what a package's document points at, and reports whether its spec
-// can be read and is the one that the name says.
+// checkContent checks the objects that the document of a package refers to. It reports whether the spec can be
+// read and matches its name.
 func (c *check) checkContent(ctx context.Context, p *buildcache.Package) bool {
 	specErr := c.ReadSpec(ctx, c.reader, p, c.specs)
 	specMissing := false
@@ -155,7 +155,7 @@ func (c *check) checkContent(ctx context.Context, p *buildcache.Package) bool {
 	return p.Spec != nil
 }
 
-// severityOf returns the severity of an error about a package. A package of another version of Spack is no
+// severityOf returns the severity of an error about a package. A package for other versions of Spack is not
 // damage: other clients read it.
 func severityOf(err error) buildcache.Severity {
 	if buildcache.IsForeign(err) {
@@ -177,7 +177,7 @@ func (c *check) compare(p *buildcache.Package) {
 	case !sameSet(n.Dependencies, root.Dependencies):
 		c.damage(c.indexName(), "record of %s has other dependencies than %s", root.ID(), p.File)
 	default:
-		// Two good indices can differ in what Spack's versions derive when they read a spec.
+		// Two good indices can differ in values that versions of Spack derive when they read a spec.
 		if in, err := spec.Normalize(k.Node); err == nil && !index.SameJSON(in, root.Record) {
 			c.report(buildcache.Warning, c.indexName(), "record of %s is not what %s says", root.ID(), p.File)
 		}
@@ -188,8 +188,8 @@ func sameSet(a, b []spec.Hash) bool {
 	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
 }
 
-// reportUnindexed reports packages that are there but not offered, unless a publisher has
-// indexed them since the index was read.
+// reportUnindexed reports packages that the mirror holds but does not offer, unless a publisher has indexed
+// them since the index was read.
 func (c *check) reportUnindexed(ctx context.Context) {
 	if len(c.unindexed) == 0 {
 		return

@@ -20,8 +20,8 @@ import (
 
 func (c *check) indexName() string { return c.IndexNames()[0] }
 
-// open reads the index and then lists, in that order: what the index offered before is
-// there afterwards. It reports whether the mirror has this layout.
+// open reads the index and then lists the mirror, in that order: so the listing has everything that the index
+// offers. It reports whether the mirror has this layout.
 func (c *check) open(ctx context.Context) (bool, error) {
 	p, err := c.ReadPointer(ctx, c.reader)
 	switch {
@@ -29,7 +29,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 		c.denied = err
 		return false, nil
 	case err != nil && (errors.Is(err, mirror.ErrDenied) || c.reader.failing()):
-		return false, err // who cannot read even this cannot tell what is damaged
+		return false, err // without this read permission, damage cannot be found
 	case err != nil:
 		c.broken = true
 		c.damage(c.indexName(), "%v", err)
@@ -43,7 +43,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 		} else if found != nil {
 			c.damage(c.indexName(), "%v", found)
 		}
-		if c.lister != nil { // an index of another program does not say what was withdrawn
+		if c.lister != nil { // the index of another program does not name withdrawn packages
 			if err := p.Recall(ctx, c.Layout, c.reader.reader, c.lister); err != nil {
 				return false, err
 			}
@@ -66,7 +66,7 @@ func (c *check) open(ctx context.Context) (bool, error) {
 	for name, info := range c.listed {
 		c.result.Objects++
 		c.result.Bytes += info.Size
-		// Blobs alone are what is left of a publish that had hardly begun.
+		// A publish that has hardly begun leaves only blobs.
 		there = there || !c.IsPayload(name)
 	}
 	return there, nil
@@ -104,7 +104,7 @@ func (c *check) readPart(ctx context.Context, name string, p *buildcache.Pointer
 	return c.indexBlob(ctx, name, buildcache.Object{Name: blob, Size: ref.Size, Digest: ref.Digest}, version)
 }
 
-// others checks the records of an index manifest that are not indices we know: their blobs must exist.
+// others checks the records of an index manifest with unknown media types: their blobs must exist.
 func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 	if m == nil {
 		return
@@ -124,20 +124,20 @@ func (c *check) others(ctx context.Context, name string, m *manifest.Manifest) {
 	}
 }
 
-// indexBlob reads the index document that the manifest name points at.
+// indexBlob reads the index document that a manifest refers to.
 func (c *check) indexBlob(ctx context.Context, name string, b buildcache.Object, version int) (*index.Index, error) {
 	if err := c.reader.sizable(b.Name, b.Size); err != nil {
 		return nil, err
 	}
 	raw, err := c.content(ctx, name, b, buildcache.MaxIndex)
 	if err != nil {
-		c.mend(wrong(b.Name, err)) // an index of the same content would be refused
+		c.mend(wrong(b.Name, err)) // otherwise an index with the same content would be refused
 		return nil, err
 	}
 	return index.Parse(raw, version)
 }
 
-// content reads the blob that the manifest name points at.
+// content reads the blob that a manifest refers to.
 func (c *check) content(ctx context.Context, name string, b buildcache.Object, limit int64) ([]byte, error) {
 	c.refer(name, b, true)
 	raw, err := buildcache.ReadBlob(ctx, c.reader, b, limit)
@@ -147,8 +147,8 @@ func (c *check) content(ctx context.Context, name string, b buildcache.Object, l
 	return raw, err
 }
 
-// checkIndex checks an index for itself: every record can be read, all that it depends on
-// has a record, ref_count is how many records depend on it. And what it offers is there.
+// checkIndex checks an index: every record can be read, all its dependencies have records, and ref_count is the
+// number of dependents. It also checks that the offered packages exist.
 func (c *check) checkIndex(ctx context.Context, file string, x *index.Index) (map[spec.Hash]known, error) {
 	entries := slices.Collect(x.All())
 	nodes, err := c.nodes(ctx, entries, index.SpecFormat(x.Version()))
@@ -186,7 +186,7 @@ func (c *check) checkIndex(ctx context.Context, file string, x *index.Index) (ma
 	return records, nil
 }
 
-// nodes reads the packages of records. One that cannot be read is nil.
+// nodes parses the packages of records. An unreadable one is nil.
 func (c *check) nodes(ctx context.Context, entries []index.Entry, format int) ([]*spec.Node, error) {
 	nodes := make([]*spec.Node, len(entries))
 	const batch = 256
@@ -206,8 +206,7 @@ func (c *check) nodes(ctx context.Context, entries []index.Entry, format int) ([
 	return nodes, err
 }
 
-// offered checks that what an index offers is there, and that it holds nothing else than
-// that and what that depends on.
+// offered checks that the offered packages exist, and that the index holds only these and their dependencies.
 func (c *check) offered(file string, records map[spec.Hash]known) {
 	hashes := make(map[spec.Hash]bool)
 	for name := range c.listed {
@@ -229,7 +228,7 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 		}
 	}
 	for h := range hashes {
-		need(h) // if it is not offered, that is what is wrong
+		need(h) // if it is not offered, that is reported
 	}
 	for h := range c.pointer.Withdrawn {
 		need(h) // its record stays
@@ -239,7 +238,7 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 			continue
 		}
 		need(h)
-		if w, ok := c.pointer.Withdrawn[h]; ok { // and publishing it again does not repair that
+		if w, ok := c.pointer.Withdrawn[h]; ok { // publishing it again does not repair that
 			c.damage(file, "it offers %s/%s, but %s: publish withdraw, given the same again, takes it out", w.Package, h.Short(), w)
 			continue
 		}
@@ -263,8 +262,8 @@ func (c *check) offered(file string, records map[spec.Hash]known) {
 	}
 }
 
-// needed checks that clients who have an upstream mirror besides can install everything that an index offers. What only building
-// needs is not looked at.
+// needed checks that clients with an additional upstream mirror can install every package of an index. It
+// ignores build dependencies.
 func (c *check) needed(file string, records map[spec.Hash]known) {
 	if c.Upstream == nil {
 		return
@@ -293,7 +292,7 @@ func (c *check) needed(file string, records map[spec.Hash]known) {
 		for _, h := range k.node.Needs() {
 			n := records[h]
 			if !n.InBuildcache && !c.Upstream[h] && (n.node == nil || !n.node.External) {
-				if n.node != nil { // publishing it here mends that, and no other index would
+				if n.node != nil { // publishing it here repairs that, and no other index would
 					names, _ := c.DocumentNames(n.node, buildcache.ToolchainIn(n.Node))
 					c.mend("", names...)
 				}
@@ -304,10 +303,10 @@ func (c *check) needed(file string, records map[spec.Hash]known) {
 	}
 }
 
-// checkHash compares index.json.hash with the index. A client that has no ETag to go by reads the index again
-// when the hash differs from that of its copy, and then deletes the copy if it is the same index: its next command fails
-// (Spack 0.23 and 1.2, over file://, s3:// and plain http). A publisher may be between its two writes, so the two are
-// read again before they are called damaged.
+// checkHash compares index.json.hash with the index. A client without an ETag reads the index again if the hash
+// differs from that of its copy. If the index is the same, it deletes its copy, and its next command fails
+// (Spack 0.23 and 1.2, over file://, s3:// and plain http). A publisher may be between its two writes, so both
+// objects are read again before they are reported as damaged.
 func (c *check) checkHash(ctx context.Context) {
 	if c.pointer.Version == mirror.Absent {
 		return

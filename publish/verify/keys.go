@@ -41,7 +41,7 @@ func (c *check) checkSignature(p *buildcache.Package) {
 	}
 }
 
-// reportKeys reports, once it is known which keys sign packages, what is to be said of these.
+// reportKeys reports findings about keys that sign packages, once these are known.
 func (c *check) reportKeys(now time.Time) {
 	if !c.unread {
 		c.reportUncheckable()
@@ -49,7 +49,7 @@ func (c *check) reportKeys(now time.Time) {
 	c.reportSpent(now)
 }
 
-// checkKeys checks the public keys, and that exactly these are offered to clients.
+// checkKeys checks the public keys, and that clients are offered exactly these.
 func (c *check) checkKeys(ctx context.Context) error {
 	indexName := c.KeyIndexName()
 	var listed []key.Fingerprint
@@ -60,7 +60,7 @@ func (c *check) checkKeys(ctx context.Context) error {
 	}
 	named, err := c.namedKeys(ctx, indexName)
 	known := err == nil
-	unread := false // what clients are offered is not known, and that is a finding already
+	unread := false // the offered keys are unknown, which has been reported
 	switch {
 	case err == nil:
 	case !c.exists(ctx, indexName):
@@ -82,7 +82,7 @@ func (c *check) checkKeys(ctx context.Context) error {
 		}
 		reason, retired := c.Trust.Untrusted(f), c.retired(f)
 		switch {
-		case retired && known && !isNamed: // clients do not learn of it
+		case retired && known && !isNamed: // clients do not get it
 		case reason != "" && (isListed || err == nil):
 			c.damage(c.KeyName(f), "%s", reason)
 		case retired && isNamed:
@@ -105,14 +105,14 @@ func (c *check) checkKeys(ctx context.Context) error {
 	return err
 }
 
-// retired reports whether a key has the mark of one that is not offered any more.
+// retired reports whether a key is marked as no longer offered.
 func (c *check) retired(f key.Fingerprint) bool {
 	seen := buildcache.Survey{Objects: c.listed}
 	return seen.Retired(c.Layout, f)
 }
 
-// reportSpent warns of keys that sign packages and were revoked, expire soon, or have expired, or of the subkeys that do, where the primary key
-// is as it should be. Clients accept what they have signed all the same: gpg notes it and exits 0.
+// reportSpent warns of signing keys that are revoked, have expired or expire soon, or whose subkeys do. Clients
+// still accept their signatures: gpg prints a note and exits 0.
 func (c *check) reportSpent(now time.Time) {
 	const advice = "extend it (gpg --quick-set-expire, for subkeys with '*') and publish it again (publish keys add), or rotate it (publish keys rotate)"
 	for _, p := range c.publics {
@@ -143,8 +143,8 @@ func (c *check) reportSpent(now time.Time) {
 	}
 }
 
-// reportUncheckable warns of packages that are signed by a key that the mirror does not offer. Clients
-// may have it from elsewhere.
+// reportUncheckable warns of packages signed by a key that the mirror does not offer. Clients may have it from
+// elsewhere.
 func (c *check) reportUncheckable() {
 	_, dir := c.Directories()
 	for by, n := range c.signed {
@@ -170,7 +170,7 @@ func (c *check) exists(ctx context.Context, name string) bool {
 	return err == nil
 }
 
-// namedKeys reads the index of keys, which may name none.
+// namedKeys reads the index of keys, which may be empty.
 func (c *check) namedKeys(ctx context.Context, name string) ([]key.Fingerprint, error) {
 	content, err := c.behind(ctx, name, manifest.KeyIndex)
 	if err != nil {
@@ -200,7 +200,7 @@ func (c *check) readKey(ctx context.Context, f key.Fingerprint) error {
 	return nil
 }
 
-// behind reads what name stands for: the blob that it points at, where it points at one.
+// behind reads an object or, if it is a pointer, the blob that it refers to.
 func (c *check) behind(ctx context.Context, name string, f manifest.Family) ([]byte, error) {
 	b, apart, err := c.Resolve(ctx, c.reader, name, f)
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A leftoverLister is the half of a mirror.Sweeper that discards nothing.
+// A leftoverLister lists unfinished uploads, and discards none.
 type leftoverLister interface {
 	Leftovers(ctx context.Context, prefix string) iter.Seq2[mirror.Leftover, error]
 }
 
-// leftovers reports unfinished uploads. They are no damage: a publisher may be at it, and
-// the next one goes on where it stopped.
+// leftovers reports unfinished uploads. They are not damage: a publisher may be uploading, and the next one
+// continues.
 func (v *verifier) leftovers(ctx context.Context, s leftoverLister) {
 	for l, err := range s.Leftovers(ctx, "") {
 		if err != nil {

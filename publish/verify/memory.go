@@ -11,20 +11,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// What a mirror can make Verify hold in memory follows from these bounds, and from the size of its index.
+// These bounds, and the size of the index, limit the memory that Verify uses.
 const (
-	// documentsAtOnce is how many bytes the documents that are checked at once may have, those of up to
-	// smallDocument bytes not counted.
+	// documentsAtOnce is how many bytes of documents are in memory at once. Documents of up to smallDocument
+	// bytes do not count.
 	documentsAtOnce = 32 << 20
 	smallDocument   = 64 << 10
-	// keysAtOnce is how many keys are: a mirror has a few.
+	// keysAtOnce is how many keys are checked at once: a mirror has a few.
 	keysAtOnce = 4
-	// maxIndexByURL is how large an index may be that a server sends: that of some 250,000 packages.
+	// maxIndexByURL is the size of the largest index that is read from a server: about 250,000 packages.
 	maxIndexByURL = 256 << 20
 )
 
-// sizable refuses an index that is too large to be read whole from a server. Who may write to a bucket is
-// known; what answers for a URL is not.
+// sizable returns an error for an index that is too large to be read from a server. The writers of a bucket are
+// known; a server may send anything.
 func (p *probe) sizable(name string, size int64) error {
 	if p.seen != nil && size > maxIndexByURL {
 		return fmt.Errorf("%s has %d bytes; by a URL at most %d are read: verify the bucket or the directory behind it", name, size, maxIndexByURL)
@@ -32,7 +32,7 @@ func (p *probe) sizable(name string, size int64) error {
 	return nil
 }
 
-// document reads a document of a package. Until release is called, it counts among those that are in memory.
+// document reads the document of a package. It counts as in memory until release is called.
 func (p *probe) document(ctx context.Context, name string) (content []byte, release func(), err error) {
 	o, err := p.Open(ctx, name)
 	if err != nil {
@@ -61,7 +61,7 @@ func newProbe(r mirror.Reader, stop context.CancelCauseFunc) *probe {
 	return &probe{reader: r, stop: stop, documents: semaphore.NewWeighted(documentsAtOnce)}
 }
 
-// A probedBody counts what cannot be read to its end among what cannot be read.
+// A probedBody counts an object as unreadable if reading fails before its end.
 type probedBody struct {
 	io.ReadCloser
 	failed func(error) error

@@ -15,15 +15,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A probe reads a mirror, and stops everything when it is not the mirror that is
-// broken but the way there.
+// A probe reads a mirror, and stops everything if the storage is broken rather than the mirror.
 type probe struct {
 	reader    mirror.Reader
 	stop      context.CancelCauseFunc
 	documents *semaphore.Weighted
 
-	mu         sync.Mutex       // guards what follows
-	seen       map[string]int64 // sizes of what was looked at; nil if everything is listed
+	mu         sync.Mutex       // guards the fields below
+	seen       map[string]int64 // sizes of requested objects; nil if everything is listed
 	unreadable int
 }
 
@@ -61,14 +60,14 @@ func (p *probe) Stat(ctx context.Context, name string) (mirror.Info, error) {
 	return info, nil
 }
 
-// holdsIndex reports whether the object at a fixed name is the index itself, and not what points at it.
+// holdsIndex reports whether the object at a fixed name is the index itself, and not a pointer to it.
 func holdsIndex(name string) bool {
 	return slices.ContainsFunc(buildcache.Layouts(), func(f buildcache.Layout) bool {
 		return !f.NamesContent() && f.IndexNames()[0] == name
 	})
 }
 
-// nameable refuses names that come out of a damaged or hostile index.
+// nameable returns an error for invalid names from a damaged or hostile index.
 func nameable(name string) error {
 	if !fs.ValidPath(name) || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' || r == 0x7f }) {
 		return fmt.Errorf("%q: no object can have that name: %w", name, mirror.ErrNotExist)
@@ -91,7 +90,7 @@ func (p *probe) size(name string) (int64, bool) {
 	return size, ok
 }
 
-// failing reports whether anything could not be read, other than by not being there.
+// failing reports whether any object was unreadable for another reason than being absent.
 func (p *probe) failing() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,8 +115,8 @@ func (p *probe) failed(ctx context.Context, err error) error {
 	return err
 }
 
-// absent reports whether err says that an object is not there. To credentials that
-// may not list, S3 answers that an absent object is denied.
+// absent reports whether err means that an object does not exist. Without the permission to list, S3 denies
+// access to an absent object.
 func (p *probe) absent(err error) bool {
 	return errors.Is(err, mirror.ErrNotExist) || p.seen != nil && errors.Is(err, mirror.ErrDenied)
 }

@@ -10,22 +10,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/index"
 )
 
-// A Repair is what mends the errors in a mirror, in this order, as far as that is known.
+// A Repair says how to repair the errors in a mirror, in this order, as far as that is known.
 type Repair struct {
-	// Remove are objects whose content is not what it should be. Publishing never replaces them.
+	// Remove are objects with wrong content. Publishing never replaces them.
 	Remove []string `json:"remove,omitempty"`
-	// Publish are the hashes of packages that lack something then: they are to be published again, from where they were built.
+	// Publish are the hashes of packages that then lack something: publish them again from where they were
+	// built.
 	Publish []string `json:"publish,omitempty"`
-	// Index says that the index, or the index of keys, is to be rebuilt.
+	// Index means that the index, or the index of keys, must be rebuilt.
 	Index bool `json:"index,omitempty"`
-	// Views are to be set again. What they are to offer is not known.
+	// Views must be set again. Their intended packages are unknown.
 	Views []string `json:"views,omitempty"`
 }
 
-// Needed reports whether anything mends the mirror.
+// Needed reports whether there is anything to repair.
 func (r Repair) Needed() bool { return len(r.Remove)+len(r.Publish)+len(r.Views) > 0 || r.Index }
 
-// damage is verifier.damage. What is wrong with an index is mended by rebuilding it, and a view by setting it.
+// damage is verifier.damage. An error in an index is repaired by rebuilding it, and one in a view by setting
+// it.
 func (c *check) damage(file, reason string, args ...any) {
 	if view, ok := c.ParseViewName(file); ok {
 		c.mendView(view)
@@ -35,7 +37,8 @@ func (c *check) damage(file, reason string, args ...any) {
 	c.verifier.damage(file, reason, args...)
 }
 
-// unreadable reports an index or a view that could not be read. One of a newer version this program neither checks nor makes again.
+// unreadable reports an index or a view that could not be read. This program neither checks nor rebuilds one of
+// a newer version.
 func (c *check) unreadable(file string, err error) {
 	if version, ok := errors.AsType[*index.VersionError](err); !ok || !version.Newer() {
 		c.damage(file, "%v", err)
@@ -59,7 +62,8 @@ func (c *check) mendIndex() {
 	c.result.Repair.Index = true
 }
 
-// mend notes that packages, by the names of their documents, are to be published again, after an object was removed; empty: none is.
+// mend records that packages, by the names of their documents, must be published again after an object was
+// removed; empty: none.
 func (c *check) mend(remove string, documents ...string) {
 	c.verifier.mu.Lock()
 	defer c.verifier.mu.Unlock()
@@ -73,7 +77,7 @@ func (c *check) mend(remove string, documents ...string) {
 	}
 }
 
-// there returns the name of an object if it is there; else it is empty.
+// there returns the name of an object if it exists; else it is empty.
 func (c *check) there(name string) string {
 	_, read := c.reader.size(name)
 	if _, listed := c.listed[name]; read || listed {

@@ -1,5 +1,6 @@
-// Package verify checks a mirror: every pointer resolves, and everything is what its name or the document that points
-// at it says. It only reads. A publisher may be at work meanwhile; only what it has left unfinished is found.
+// Package verify checks a mirror: every pointer resolves, and every object is what its name, or the document
+// that refers to it, says. It only reads. Beside a running publisher it reports only what that has not
+// finished.
 package verify
 
 import (
@@ -22,57 +23,56 @@ import (
 
 // Options say how much is checked.
 type Options struct {
-	// Deep reads every blob and compares its digest. Without it the existence and the
-	// size of a tarball are looked at; everything smaller is read in any case.
+	// Deep reads every blob and compares its digest. Without it only the existence and the size of tarballs are
+	// checked; smaller objects are read in any case.
 	Deep bool
-	// Trust says which packages a client may be offered.
+	// Trust says which packages may be offered to clients.
 	Trust buildcache.Trust
-	// Upstream are packages that clients get from another mirror. If it is set, everything that a package needs when it is
-	// installed must be offered here or there.
+	// Upstream are packages that clients get from another mirror. If it is set, everything that installing a
+	// package needs must be offered here or there.
 	Upstream map[spec.Hash]bool
-	// Views are named indices that must be there. A mirror that cannot be listed is walked from each of them, as by a client
-	// that has chosen it, and not from the index of the whole mirror. Where it can be, every view is checked in any case.
+	// Views are named indices that must exist. If the mirror cannot be listed, it is walked from each of them,
+	// like a client that has chosen it, and not from the index of the whole mirror. If it can, every view is
+	// checked in any case.
 	Views []string
-	// Checked, if set, receives progress: n of the things known so far are checked.
-	// Calls do not overlap. Both numbers only grow.
+	// Checked, if set, receives progress: n of the of known objects are checked. Calls do not overlap. Both
+	// numbers only grow.
 	Checked func(n, of int)
 }
 
-// A Report is what was found in a mirror. Two of the same mirror are equal.
+// A Report holds the findings of a mirror. Two reports of the same mirror are equal.
 type Report struct {
 	Layouts  []string             `json:"layouts"`  // "v3", "v2": what the mirror holds
 	Packages int                  `json:"packages"` // documents of packages
-	Objects  int                  `json:"objects"`  // that were listed or, without a listing, looked at
+	Objects  int                  `json:"objects"`  // listed or, without a listing, requested objects
 	Bytes    int64                `json:"bytes"`    // in these objects
 	Keys     int                  `json:"keys"`     // public keys
-	Orphans  int                  `json:"orphans"`  // blobs that nothing points at: superseded indices, what a dead publisher left
+	Orphans  int                  `json:"orphans"`  // blobs without references: superseded indices, leftovers of dead publishers
 	Findings []buildcache.Finding `json:"findings"` // sorted by file
 	Repair   Repair               `json:"repair,omitzero"`
-	// Audiences says which versions of Spack see how many packages, where not all see all.
+	// Audiences say how many packages each version of Spack sees, if they differ.
 	Audiences []indices.Audience `json:"audiences,omitempty"`
 }
 
-// Damaged reports whether anything that was found is an error.
+// Damaged reports whether any finding is an error.
 func (v *Report) Damaged() bool { return buildcache.Failed(v.Findings) }
 
-// maxUnreadable is how many objects may be unreadable, other than by not being there,
-// before it is the storage that is broken and not the mirror.
+// maxUnreadable is how many objects may be unreadable, without being absent, before the storage counts as
+// broken rather than the mirror.
 const maxUnreadable = 20
 
-// verifyHashers is how many blobs are hashed at once, and verifyBuffer what each of them holds
-// in memory.
+// verifyHashers is how many blobs are hashed at once, and verifyBuffer the memory that each of them uses.
 const (
 	verifyHashers = 16
 	verifyBuffer  = 256 << 10
 )
 
-// Mirror checks a mirror: that every pointer resolves, and that everything is what the
-// name or the document that points at it says. What is wrong is in the Findings; the error says
-// that the mirror could not be checked.
+// Mirror checks a mirror: that every pointer resolves, and that every object is what its name, or the document
+// that refers to it, says. Problems are in the Findings; an error means that the mirror could not be checked.
 //
-// Of a mirror that is also a mirror.Lister all objects are looked at, and what is there but
-// in no index is found too. Any other is walked from its index, as a client does. A
-// publisher may be at work meanwhile: only what it has not finished is found.
+// If the mirror is also a mirror.Lister, all objects are checked, including those in no index. Any other mirror
+// is walked from its index, as by a client. Beside a running publisher Mirror reports only what that has not
+// finished.
 func Mirror(ctx context.Context, r mirror.Reader, o Options) (*Report, error) {
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
@@ -100,16 +100,16 @@ func Mirror(ctx context.Context, r mirror.Reader, o Options) (*Report, error) {
 	return v.finish(), nil
 }
 
-// A verifier collects what is found.
+// A verifier collects findings.
 type verifier struct {
 	Options
 	reader *probe
 	lister mirror.Lister // nil if the mirror cannot be listed
 
-	mu     sync.Mutex // guards what follows, and is held while Checked is called
+	mu     sync.Mutex // guards the fields below, and is held while Checked is called
 	result Report
 	keys   map[key.Fingerprint]bool
-	newer  bool // there is an index of a version that this program does not rebuild
+	newer  bool // there is an index of a version that this program cannot rebuild
 	n, of  int
 }
 
@@ -144,7 +144,7 @@ func (v *verifier) layouts(ctx context.Context) error {
 	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, strings.Join(v.wanted(), " or "))
 }
 
-// indices are those from which a mirror is walked.
+// indices are the indices from which a mirror is walked.
 func (v *verifier) indices() []buildcache.Layout {
 	if v.lister != nil || len(v.Views) == 0 {
 		return buildcache.Layouts()
@@ -156,7 +156,7 @@ func (v *verifier) indices() []buildcache.Layout {
 	return named
 }
 
-// wanted are the names of objects of which there is none.
+// wanted returns names of missing objects.
 func (v *verifier) wanted() []string {
 	var names []string
 	for _, l := range v.indices() {
@@ -175,7 +175,7 @@ func (v *verifier) damage(file, reason string, args ...any) {
 	v.report(buildcache.Error, file, reason, args...)
 }
 
-// checked counts n things as done, and more as known.
+// checked adds n checked objects, and more known ones.
 func (v *verifier) checked(n, more int) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -208,28 +208,28 @@ type check struct {
 
 	listed  map[string]mirror.Info // nil without a listing
 	pointer *buildcache.Pointer
-	index   *indices.Set // nil if there is none that can be read
-	broken  bool         // an index is there and cannot be read
+	index   *indices.Set // nil if no index can be read
+	broken  bool         // an index exists but cannot be read
 	records map[spec.Hash]known
 	denied  error // why the index cannot be read
 
-	mu        sync.Mutex // guards what follows
+	mu        sync.Mutex // guards the fields below
 	refs      map[string]*ref
-	unindexed map[spec.Hash]string // packages that are there, to their documents
-	signed    map[key.Issuer]int   // packages by the key that signed them, as they say
-	publics   []*key.Public        // keys that clients are offered
+	unindexed map[spec.Hash]string // documents of stored packages that are not offered
+	signed    map[key.Issuer]int   // packages by the key that signed them, as their signatures say
+	publics   []*key.Public        // keys offered to clients
 	own       *key.Ring            // of these
-	unread    bool                 // it is not known which all of these are
+	unread    bool                 // some of the offered keys are unknown
 	specs     *spec.Reader
 }
 
-// known is a record of an index.
+// A known is a record of an index.
 type known struct {
 	index.Entry
 	node *spec.Node // without its Record; nil if it cannot be read
 }
 
-// A ref is a blob that documents point at.
+// A ref is a blob that documents refer to.
 type ref struct {
 	buildcache.Object
 	owners []string
@@ -255,7 +255,7 @@ func (c *check) run(ctx context.Context) error {
 		c.needed(c.indexName(), c.records)
 		c.result.Audiences = append(c.result.Audiences, c.index.Audiences()...)
 	}
-	// Keys first: signatures are checked by them where none are trusted.
+	// Keys first: without trusted keys they check the signatures.
 	if err := c.checkKeys(ctx); err != nil {
 		return err
 	}

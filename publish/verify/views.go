@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/putback"
 )
 
-// views are the manifests of named indices. They can be listed only.
+// views are the manifests of named indices. They are known only from a listing.
 func (c *check) views() []string {
 	var names []string
 	for name := range c.listed {
@@ -21,7 +21,7 @@ func (c *check) views() []string {
 	return names
 }
 
-// absentViews reports views that are to be there and were not listed.
+// absentViews reports required views that were not listed.
 func (c *check) absentViews(there []string) {
 	for _, view := range c.Views {
 		if l, ok := c.View(view); ok && c.lister != nil && !slices.Contains(there, l.IndexNames()[0]) {

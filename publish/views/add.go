@@ -14,22 +14,22 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
-// An Addition is a publish into a view: decided, and not yet written. Nothing is taken out of the view.
+// An Addition is a planned publish into a view. It removes nothing from the view.
 type Addition struct {
 	*reindex.Merge
-	Packages []spec.Hash          // that are in the view afterwards, as far as it is about them
+	Packages []spec.Hash          // packages of the addition that are then in the view
 	LeftOut  []buildcache.Finding // packages that are not, and why; or that the view is damaged
 
 	at    reindex.Mirror
 	view  buildcache.Layout
-	bound []*buildcache.Package // that must not be left out
+	bound []*buildcache.Package // they must not be left out
 }
 
-// Damaged reports whether the view cannot be read, so that it gets nothing. LeftOut says why.
+// Damaged reports whether the view cannot be read, so that nothing is added. LeftOut says why.
 func (a *Addition) Damaged() bool { return a.Merge == nil }
 
-// Belonging are the packages that belong to a view: all of packages, or those that the view of a source offers; and what that offers
-// besides, by the names that their documents may have.
+// Belonging returns the packages that belong to a view: all packages, or those in the view of a source. It also
+// returns the other packages of that view, by the possible names of their documents.
 func Belonging(l buildcache.Layout, packages []*buildcache.Package, offers map[spec.Hash][]string, all bool) []*buildcache.Package {
 	var belong []*buildcache.Package
 	known := make(map[spec.Hash]bool)
@@ -49,10 +49,11 @@ func Belonging(l buildcache.Layout, packages []*buildcache.Package, offers map[s
 	return belong
 }
 
-// PlanAddition decides what a view of a mirror gets: packages and, if the view was asked for by its name, what they depend on. Those whose specs are
-// not known are read from the mirror, as far as they are there. It only reads.
+// PlanAddition decides what is added to a view: packages and, if the view was named explicitly, their
+// dependencies. Unknown specs are read from the mirror, if it holds them. It only reads.
 //
-// A package that is left out is a warning, and one of bound an error. So is a damaged view: an error if it was asked for.
+// A package that is left out is a warning, or an error if it is in bound. So is a damaged view: an error if it
+// was named explicitly.
 func PlanAddition(ctx context.Context, at reindex.Mirror, view buildcache.Layout, packages, bound []*buildcache.Package, asked bool) (*Addition, error) {
 	a := &Addition{at: at, view: view, bound: bound}
 	v, err := reindex.ReadView(ctx, view, at.Store)
@@ -107,7 +108,7 @@ func (a *Addition) known(ctx context.Context, at reindex.Mirror, packages []*bui
 	return append(known, read...), err
 }
 
-// leaveOut notes why packages are left out, each once.
+// leaveOut records why packages are left out, each once.
 func (a *Addition) leaveOut(findings []buildcache.Finding) {
 	for _, f := range findings {
 		if slices.ContainsFunc(a.LeftOut, func(g buildcache.Finding) bool { return g.File == f.File }) {
@@ -121,7 +122,7 @@ func (a *Addition) leaveOut(findings []buildcache.Finding) {
 	}
 }
 
-// belong notes the packages that are in the view afterwards: all but those that it lacks and that are not known.
+// belong records the packages that are then in the view: all except lacking and unknown ones.
 func (a *Addition) belong(packages, lacking, known []*buildcache.Package) {
 	hashes := make(map[spec.Hash]bool)
 	for _, p := range packages {
@@ -136,7 +137,7 @@ func (a *Addition) belong(packages, lacking, known []*buildcache.Package) {
 	a.Packages = slices.Sorted(maps.Keys(hashes))
 }
 
-// Without is the same addition without some of its packages.
+// Without returns the addition without some of its packages.
 func (a *Addition) Without(refused func(*buildcache.Package) bool) *Addition {
 	out := *a
 	out.Merge = a.Merge.Without(refused)
@@ -158,7 +159,7 @@ func (a *Addition) Write(ctx context.Context, s mirror.Store, moved reindex.Move
 	})
 }
 
-// Expectation is what clients are to see of the view, of the mirror at a path, once it has a digest.
+// Expectation returns what clients must see of the view of the mirror at a path, once it has a digest.
 func (a *Addition) Expectation(path, digest string) reindex.Expectation {
 	return expectation(path, a.view, digest, a.Packages)
 }

@@ -10,8 +10,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// complete makes sure that the mirror has what lock files name, in its index or beside it: the packages that an environment was made for.
-// Of what these need it holds what it holds, and a warning names the rest.
+// complete checks that the mirror holds the packages that lock files name as roots, in its index or beside it.
+// Other packages that it lacks are left out with a warning.
 func (p *Plan) complete(c *closure.Catalogue, locks []*lockfile.Lock, unlisted []*buildcache.Package) error {
 	has := make(map[spec.Hash]bool)
 	for _, q := range unlisted {
@@ -39,7 +39,7 @@ func (p *Plan) complete(c *closure.Catalogue, locks []*lockfile.Lock, unlisted [
 	return nil
 }
 
-// knownOf makes sure that the view, or the mirror, offers something of a lock file.
+// knownOf checks that the view, or the mirror, offers a package of a lock file.
 func (p *Plan) knownOf(view *closure.Catalogue, mirror func() (*closure.Catalogue, error), lock *lockfile.Lock) error {
 	in := func(c *closure.Catalogue) bool {
 		return slices.ContainsFunc(lock.All(), func(n *lockfile.Node) bool { return c.Offers(n.Hash) })

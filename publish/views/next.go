@@ -15,8 +15,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// next is the view that is to be, given the one that there is and what the mirror has withdrawn. was gets what is withdrawn of the new view,
-// which an undo gives it again: of what was decided here, and of nothing that the view had before and is not to have any more.
+// next returns the new view, given the current one and the withdrawals of the mirror. was gets the withdrawals
+// of the new view, which an undo reverts: of packages decided here, not of packages that the view loses.
 func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash]history.Withdrawal, was *buildcache.Pointer, now *indices.Set) (*indices.Set, error) {
 	if err := p.readable(was, now, reindex.ErrUnreadable); err != nil {
 		return nil, err
@@ -32,7 +32,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 		x = from
 	} else {
 		x = indices.New(p.layout.Generations())
-		x.Part(x.Generations[0].Index) // an empty view is one
+		x.Part(x.Generations[0].Index) // an empty view has one
 	}
 	if p.act != Set {
 		maps.Copy(out, was.Withdrawn)
@@ -43,7 +43,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	}
 	for _, of := range p.wanted {
 		x.Add(of)
-		delete(out, of.Root().Hash) // the mirror gives it again
+		delete(out, of.Root().Hash) // the mirror offers it again
 		for _, n := range of.Nodes {
 			if w, ok := withdrawn[n.Hash]; ok {
 				out[n.Hash] = w
@@ -63,7 +63,7 @@ func (p *Plan) next(ctx context.Context, s mirror.Store, withdrawn map[spec.Hash
 	return x, nil
 }
 
-// stays puts into x what stays of the view: what it offers, and the records of what is withdrawn.
+// stays copies into x what stays of the view: its offers, and the records of withdrawn packages.
 func (p *Plan) stays(was *buildcache.Pointer, now, x *indices.Set, withdrawn map[spec.Hash]history.Withdrawal) error {
 	if now == nil {
 		return nil
@@ -88,7 +88,7 @@ func (p *Plan) stays(was *buildcache.Pointer, now, x *indices.Set, withdrawn map
 	return nil
 }
 
-// catalogue is what an index offers and what was withdrawn of it, which has a record.
+// catalogue holds the offers of an index, and its withdrawn packages, which have records.
 func catalogue(was *buildcache.Pointer, now *indices.Set) *closure.Catalogue {
 	c := closure.Of(now)
 	for h := range was.Withdrawn {
@@ -97,10 +97,10 @@ func catalogue(was *buildcache.Pointer, now *indices.Set) *closure.Catalogue {
 	return c
 }
 
-// nameOf is a withdrawn package, for people.
+// nameOf names a withdrawn package for people.
 func nameOf(h spec.Hash, w history.Withdrawal) string { return w.Package + "/" + h.Short() }
 
-// readable reads a view that must be there.
+// readable reads a view that must exist.
 func readable(ctx context.Context, f buildcache.Layout, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	p, x, err := reindex.Current(ctx, f, s)
 	switch {

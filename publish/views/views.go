@@ -1,9 +1,10 @@
 // Package views changes which packages of a mirror a view offers.
 //
-// A view is a named index of layout v3. Clients that choose one read it instead of the index of the whole mirror, so it is
-// small. It holds what Spack's update-index --name makes of the same packages: all that they depend on has a record, and
-// what of that the mirror holds is offered. A change is decided first, and made by the protocol of every index: any
-// number of writers may change one view. Nothing is deleted; a view that offers nothing more is empty.
+// A view is a named index of layout v3. Clients that choose one read it instead of the index of the whole
+// mirror, so it is small. It holds what Spack's update-index --name makes of the same packages: all
+// dependencies have a record, and those that the mirror holds are offered. A change is planned first, and then
+// made by the protocol of every index: any number of writers may change one view. Nothing is deleted; a view
+// may become empty.
 package views
 
 import (
@@ -30,25 +31,25 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
-// An Act says what becomes of a view.
+// An Act is a kind of change.
 type Act string
 
-// A view gets exactly what is selected, or that in addition, or loses it.
+// The view gets exactly the selection, gets it in addition, or loses it.
 const (
 	Set    Act = "set"
 	Add    Act = "add"
 	Remove Act = "remove"
 )
 
-// A Change is what is asked for.
+// A Change is a requested change.
 type Change struct {
 	View string
 	Act  Act
-	Want closure.Want // without anything: of Set an empty view
-	From string       // of Set: another view, which this one becomes
+	Want closure.Want // empty: with Set an empty view
+	From string       // with Set: another view to copy
 }
 
-// What can be wrong with a change.
+// Errors of a change.
 var (
 	ErrNothing = errors.New("no package is selected")
 	ErrLacking = errors.New("the mirror does not hold a package that is selected")
@@ -57,7 +58,7 @@ var (
 	ErrNoView  = errors.New("there is no such view: `publish view list` says which there are")
 )
 
-// A Plan is a change that was decided. It stays as NewPlan made it.
+// A Plan is a planned change. It stays as NewPlan made it.
 type Plan struct {
 	View          string
 	Before, After int
@@ -73,7 +74,7 @@ type Plan struct {
 	gone   map[spec.Hash]bool // to be removed
 }
 
-// NewPlan decides a change. It only reads.
+// NewPlan plans a change. It only reads.
 func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 	if err := layout.CheckView(c.View); err != nil {
 		return nil, err
@@ -123,13 +124,13 @@ func NewPlan(ctx context.Context, s mirror.Store, c Change) (*Plan, error) {
 // whole is the layout that has views, with the index of the whole mirror.
 var whole = buildcache.View("")
 
-// document is the name of a package's document.
+// document returns the name of a package's document.
 func document(n *spec.Node) string {
 	names, _ := whole.DocumentNames(n, nil)
 	return names[0]
 }
 
-// isV3 refuses a mirror without layout v3, which has no views.
+// isV3 returns an error for a mirror without layout v3, which has no views.
 func isV3(ctx context.Context, s mirror.Store) error {
 	for _, l := range buildcache.Layouts() {
 		p, err := l.ReadPointer(ctx, s)
@@ -146,7 +147,7 @@ func isV3(ctx context.Context, s mirror.Store) error {
 	return fmt.Errorf("%w: want %s", buildcache.ErrNoMirror, whole.IndexNames()[0])
 }
 
-// current reads the view; nil if there is none yet, or if it is broken and is to be set anyway.
+// current reads the view; nil if it does not exist, or if it is damaged and will be set anyway.
 func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer, *indices.Set, error) {
 	was, now, err := reindex.Current(ctx, p.layout, s)
 	if err != nil && !errors.Is(err, reindex.ErrUnreadable) {
@@ -155,7 +156,7 @@ func (p *Plan) current(ctx context.Context, s mirror.Store) (*buildcache.Pointer
 	return was, now, p.readable(was, now, err)
 }
 
-// readable makes sure that a view can be changed, given why it could not be read.
+// readable checks that a view can be changed, given why it could not be read.
 func (p *Plan) readable(was *buildcache.Pointer, now *indices.Set, why error) error {
 	switch {
 	case now != nil || p.act == Set || p.act == Add && was.Version == mirror.Absent:
@@ -166,7 +167,7 @@ func (p *Plan) readable(was *buildcache.Pointer, now *indices.Set, why error) er
 	return fmt.Errorf("view %s: %w: `publish view set` makes it again", p.View, why)
 }
 
-// compare says what a view gets and what it loses.
+// compare records what a view gets and loses.
 func (p *Plan) compare(now, next *indices.Set) {
 	had, has := offered(now), offered(next)
 	p.Before, p.After = len(had), len(has)
@@ -183,7 +184,7 @@ func (p *Plan) compare(now, next *indices.Set) {
 	slices.Sort(p.Added)
 }
 
-// offered are the packages that indices offer, for people.
+// offered returns the packages that indices offer, for people.
 func offered(x *indices.Set) map[spec.Hash]string {
 	all := make(map[spec.Hash]string)
 	if x == nil {
@@ -203,8 +204,8 @@ func offered(x *indices.Set) map[spec.Hash]string {
 	return all
 }
 
-// want finds the specs of what is selected, and of all that it depends on and that the mirror holds. What is new to the view is read and checked.
-// It returns what the mirror has withdrawn.
+// want finds the specs of the selected packages and of their dependencies in the mirror. Packages that are new
+// to the view are read and checked. It returns the withdrawals of the mirror.
 func (p *Plan) want(ctx context.Context, s mirror.Store, now *indices.Set, want closure.Want) (map[spec.Hash]history.Withdrawal, error) {
 	if want.Everything() {
 		return nil, nil
@@ -220,7 +221,7 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *indices.Set, want 
 		return nil, err
 	}
 	c := closure.Of(all)
-	hashes, named, unread, err := selected(c, want) // and what was pushed without an index, which is there all the same
+	hashes, named, unread, err := selected(c, want) // including packages pushed without an index, which exist all the same
 	if err != nil {
 		return nil, err
 	}
@@ -271,8 +272,8 @@ func (p *Plan) want(ctx context.Context, s mirror.Store, now *indices.Set, want 
 	return pointer.Withdrawn, p.complete(c, want.Locks, packages)
 }
 
-// lacking is the error of packages that were asked for by name and are left out, for what reason. It is nil if there are none: what only another
-// package depends on is left out with a warning.
+// lacking returns an error for packages that were selected by name but are left out, with the reasons; nil if
+// there are none. Packages that are only dependencies are left out with a warning.
 func lacking(chosen []closure.Chosen, named map[spec.Hash]bool, leftOut map[string]string) error {
 	var lacks []string
 	for _, q := range chosen {
@@ -290,8 +291,8 @@ func (p *Plan) warn(file, reason string) {
 	p.Findings = append(p.Findings, buildcache.Warning.In(file, reason))
 }
 
-// selected are the packages that are selected and offered, those of them that are meant by name, and the names of documents that those have that
-// are not offered.
+// selected returns the selected packages that are offered, those of them selected by name, and the names of
+// documents of selected packages that are not offered.
 func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, named map[spec.Hash]bool, unlisted []string, err error) {
 	named = make(map[spec.Hash]bool)
 	for _, q := range want.Packages {
@@ -323,7 +324,7 @@ func selected(c *closure.Catalogue, want closure.Want) (hashes []spec.Hash, name
 	return hashes, named, unlisted, nil
 }
 
-// remove finds out what is to be removed, and refuses to remove what others need.
+// remove finds the packages to remove, and returns an error if others need them.
 func (p *Plan) remove(was *buildcache.Pointer, now *indices.Set, want closure.Want) error {
 	c := catalogue(was, now)
 	p.gone = make(map[spec.Hash]bool)
@@ -344,9 +345,10 @@ func (p *Plan) remove(was *buildcache.Pointer, now *indices.Set, want closure.Wa
 	return p.needless(was, now)
 }
 
-// known makes sure that what is to be removed is something: what the mirror offers and the view does not has been removed already.
+// known checks that the packages to remove exist: those that the mirror offers and the view does not were
+// removed before.
 func (p *Plan) known(ctx context.Context, s mirror.Store, view *closure.Catalogue, want closure.Want) error {
-	offered := sync.OnceValues(func() (*closure.Catalogue, error) { // by the mirror; nil: that is not known
+	offered := sync.OnceValues(func() (*closure.Catalogue, error) { // by the mirror; nil: unknown
 		pointer, all, err := reindex.Current(ctx, whole, s)
 		if errors.Is(err, reindex.ErrUnreadable) {
 			return nil, nil
@@ -384,7 +386,7 @@ func (p *Plan) known(ctx context.Context, s mirror.Store, view *closure.Catalogu
 	return nil
 }
 
-// needless makes sure that nothing that stays in the view needs what is removed when it is installed.
+// needless checks that no package that stays in the view needs a removed one at installation.
 func (p *Plan) needless(was *buildcache.Pointer, now *indices.Set) error {
 	names := offered(now)
 	for h, w := range was.Withdrawn {
@@ -418,8 +420,8 @@ func (p *Plan) needless(was *buildcache.Pointer, now *indices.Set) error {
 	return fmt.Errorf("%w: %s%s: remove these too, or set the view to what it is to offer", ErrNeeded, strings.Join(all, ", "), more)
 }
 
-// Apply carries the plan out. A view that is what it is to be is not written. What was withdrawn meanwhile is left out. It fails with
-// notice.ErrAtWork beside a prune, and if one has deleted what was planned.
+// Apply applies the plan. A view that is right already is not written. Packages withdrawn meanwhile are left
+// out. It fails with notice.ErrAtWork beside a prune, and if a prune has deleted planned packages.
 func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error) {
 	m := withdraw.Mirror{Layout: whole, Store: s}
 	return m.Aligning(ctx, p.layout, func(all *buildcache.Pointer) (reindex.Result, error) {
@@ -433,7 +435,7 @@ func (p *Plan) Apply(ctx context.Context, s mirror.Store) (reindex.Result, error
 	})
 }
 
-// stillThere makes sure that no prune has deleted what the view gets since it was planned, or is about to.
+// stillThere checks that no prune has deleted new packages of the view since they were planned, or is about to.
 func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *indices.Set) error {
 	if err := notice.Refuse(ctx, s); err != nil {
 		return err
@@ -466,7 +468,7 @@ func (p *Plan) stillThere(ctx context.Context, s mirror.Store, now, next *indice
 	return nil
 }
 
-// Expectation is what clients are to see of the view once it was written, of the mirror at a path.
+// Expectation returns what clients must see of the view of the mirror at a path, once it was written.
 func (p *Plan) Expectation(path string, r reindex.Result) reindex.Expectation {
 	return expectation(path, p.layout, r.Digest(), nil)
 }
