@@ -1,7 +1,7 @@
-// Package archive keeps a mirror in one tar file, to be carried to where no network leads.
+// Package archive stores a mirror in one tar file, for transport to places without a network.
 //
-// The file holds the objects of the mirror under their names, so unpacking it gives the mirror. It is complete or it does not
-// exist: while it is written it has another name.
+// The file holds the objects of the mirror under their names, so unpacking it gives the mirror. It is complete
+// or does not exist: it has another name while it is written.
 package archive
 
 import (
@@ -26,20 +26,20 @@ func (e entry) info(name string) mirror.Info {
 	return mirror.Info{Name: name, Size: e.size, Version: mirror.Version(fmt.Sprintf("at %d", e.off))}
 }
 
-// A Reader is a mirror in a tar file. Nothing can be written to it.
+// A Reader is a read-only mirror in a tar file.
 type Reader struct {
 	file    *os.File
 	entries map[string]entry
 	names   []string // in byte order
-	foreign bool     // something in it was not written by a Writer
+	foreign bool     // it has entries that a Writer does not write
 }
 
 // ErrFormat is wrapped by errors about files that hold no mirror.
 var ErrFormat = errors.New("not an archive of a mirror")
 
-// Open reads the table of a tar file. Of two entries with one name the later one counts, as when it is unpacked.
+// Open reads the table of a tar file. If two entries have the same name, the later one counts, as in unpacking.
 func Open(name string) (*Reader, error) {
-	info, err := os.Stat(name) // to open a device or a pipe could block
+	info, err := os.Stat(name) // opening a device or a pipe could block
 	if err == nil && info.IsDir() {
 		return nil, fmt.Errorf("%s is a directory, and not a file that publish export wrote: are the arguments swapped?", name)
 	}
@@ -65,7 +65,7 @@ func Open(name string) (*Reader, error) {
 	return r, nil
 }
 
-// scan notes where entries are. Nothing of their content is read.
+// scan records the positions of entries. It does not read their content.
 func (r *Reader) scan() error {
 	info, err := r.file.Stat()
 	if err != nil {
@@ -103,7 +103,7 @@ func (r *Reader) scan() error {
 	}
 }
 
-// sparse reports whether the size of an entry is not that of its bytes in the file.
+// sparse reports whether the size of an entry differs from the number of its bytes in the file.
 func sparse(h *tar.Header) bool {
 	for key := range h.PAXRecords {
 		if strings.HasPrefix(key, "GNU.sparse.") {
@@ -132,7 +132,7 @@ func bodyOf(f *os.File, e entry) io.ReadCloser {
 	return &body{io.NewSectionReader(f, e.off, e.size), e.size}
 }
 
-// A body does not end before its end.
+// A body returns an error if the file ends before the object.
 type body struct {
 	*io.SectionReader
 	left int64

@@ -11,7 +11,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// needsName is the entry that says what of earlier files a file builds on. A file that builds on none does not have it.
+// needsName is the entry that names the packages of earlier files that a file needs. A file that needs none
+// does not have it.
 const needsName = ".export.json"
 
 const maxNeeds = 64 << 20
@@ -20,7 +21,7 @@ type needs struct {
 	Needs []string `json:"needs"` // hashes of packages
 }
 
-// Need notes packages of earlier files, by their hashes, which the packages of this file need.
+// Need records packages of earlier files, by their hashes, that the packages of this file need.
 func (w *Writer) Need(ctx context.Context, hashes []string) error {
 	if len(hashes) == 0 {
 		return nil

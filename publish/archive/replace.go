@@ -13,8 +13,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/userfile"
 )
 
-// Replaceable refuses names under which no export can be written, or that are those of files which an export must not replace:
-// anything but earlier exports, and of these the ones that it builds on.
+// Replaceable returns an error for names under which no export can be written, and for existing files except
+// earlier exports that this export does not build on.
 func Replaceable(name string, bases []string) error {
 	if scheme, _, ok := strings.Cut(name, "://"); ok {
 		return fmt.Errorf("%s: FILE is the path of a file on this machine, not an address with %s://", name, scheme)
@@ -55,14 +55,14 @@ func Replaceable(name string, bases []string) error {
 	return nil
 }
 
-// exported reports whether a Writer has written the file, of a mirror with an index.
+// exported reports whether a Writer has written the file, from a mirror with an index.
 func (r *Reader) exported() bool {
 	return !r.foreign && slices.ContainsFunc(r.names, func(name string) bool {
 		return strings.HasPrefix(name, "v3/") || strings.HasPrefix(name, "build_cache/")
 	})
 }
 
-// ours reports whether a header is as a Writer writes it: without a time and an owner.
+// ours reports whether a Writer could have written a header: without a time and an owner.
 func ours(h *tar.Header) bool {
 	return h.ModTime.Unix() == 0 && h.Uid == 0 && h.Gid == 0 && h.Uname == "" && h.Gname == "" && h.Mode == mode
 }

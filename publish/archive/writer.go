@@ -18,24 +18,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Writer is a mirror that becomes a tar file. Objects are written one after the other, in the order in which they are
-// stored, so that an index comes after what it names.
+// A Writer is a mirror that is written to a tar file. Objects are written one after the other, in the order in
+// which they are stored, so an index follows the objects that it names.
 type Writer struct {
 	name string
 	file *os.File
 
-	mu      sync.Mutex // guards what follows, and is held while an object is written
+	mu      sync.Mutex // guards the fields below, and is held while an object is written
 	tar     *tar.Writer
 	entries map[string]entry
 	sums    map[string]blob.Digest
-	end     int64 // of what is whole in the file
-	broken  error // after it nothing can be written any more
+	end     int64 // end of the complete entries
+	broken  error // after it, all writes fail
 }
 
-// partial is what the name of a file ends in until it is finished.
+// partial is the suffix of the name of an unfinished file.
 const partial = ".partial"
 
-// Create begins a file that gets its name, in place of any other, when it is finished.
+// Create creates a file that replaces name when it is finished.
 func Create(name string) (*Writer, error) {
 	f, err := os.OpenFile(name+partial, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o666)
 	if err != nil {
@@ -45,14 +45,14 @@ func Create(name string) (*Writer, error) {
 		f.Close()
 		return nil, fmt.Errorf("another process writes %s: %w", name+partial, err)
 	}
-	if err := f.Truncate(0); err != nil { // what a process left behind that was killed
+	if err := f.Truncate(0); err != nil { // content left by a killed process
 		f.Close()
 		return nil, err
 	}
 	return &Writer{name: name, file: f, tar: tar.NewWriter(f), entries: make(map[string]entry), sums: make(map[string]blob.Digest)}, nil
 }
 
-// Finish makes the file whole and durable, and gives it its name.
+// Finish completes the file, makes it durable, and gives it its name.
 func (w *Writer) Finish() error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -65,10 +65,10 @@ func (w *Writer) Finish() error {
 	return os.Rename(w.name+partial, w.name)
 }
 
-// Discard removes what was not finished.
+// Discard removes an unfinished file.
 func (w *Writer) Discard() error { return errors.Join(os.Remove(w.name+partial), w.file.Close()) }
 
-// Close closes a file that is finished.
+// Close closes a finished file.
 func (w *Writer) Close() error { return w.file.Close() }
 
 // Open implements mirror.Reader.
@@ -116,7 +116,7 @@ func (w *Writer) Create(ctx context.Context, u mirror.Upload) error {
 	return err
 }
 
-// Swap implements mirror.Swapper. The object that is replaced stays in the file, and does not count.
+// Swap implements mirror.Swapper. The replaced object stays in the file, but does not count.
 func (w *Writer) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) (mirror.Version, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -141,7 +141,7 @@ func (w *Writer) Swap(ctx context.Context, u mirror.Upload, was mirror.Version) 
 	return e.info(u.Name).Version, nil
 }
 
-// append writes an entry. One that fails is taken back.
+// append writes an entry. After a failure it removes the incomplete entry.
 func (w *Writer) append(ctx context.Context, u mirror.Upload) (entry, blob.Digest, error) {
 	e, sum, err := w.write(ctx, u)
 	if err == nil {
@@ -156,10 +156,10 @@ func (w *Writer) append(ctx context.Context, u mirror.Upload) (entry, blob.Diges
 	return e, sum, err
 }
 
-// mode is that of every entry.
+// mode is the mode of every entry.
 const mode = 0o644
 
-// blockSize is that of a tar file.
+// blockSize is the block size of a tar file.
 const blockSize = 512
 
 func (w *Writer) write(ctx context.Context, u mirror.Upload) (e entry, sum blob.Digest, err error) {
@@ -187,7 +187,7 @@ func (w *Writer) write(ctx context.Context, u mirror.Upload) (e entry, sum blob.
 	return e, sum, w.tar.Flush()
 }
 
-// watched is content that ends with its context and tells how much of it was read.
+// watched is content that ends with its context and reports how much of it was read.
 type watched struct {
 	ctx  context.Context
 	from io.Reader

@@ -21,7 +21,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Offers returns what the index of a generation offered, as records name it. It only reads.
+// Offers returns the packages of the index of a generation, as records name them. It only reads.
 func Offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, to Target) (history.Entry, map[spec.Hash]string, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
 	if err != nil {
@@ -62,8 +62,8 @@ type earlier struct {
 	names  map[spec.Hash]string // as far as they are known
 }
 
-// offers returns what an earlier index offered, the index of now, and the record of that. It recalls the pointer, and reads the history while the index
-// arrives.
+// offers returns the packages of an earlier index, the current index, and the record of the current index. It
+// recalls the pointer, and reads the history while the index arrives.
 func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer, to Target) (was earlier, now *indices.Set, from history.Entry, err error) {
 	var g defect.Group
 	g.Go(func() (err error) {
@@ -115,7 +115,7 @@ func offers(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 	return was, now, since[0], nil
 }
 
-// is reports whether an entry, the n-th from now, is the one that is meant.
+// is reports whether an entry, the n-th from now, is the target.
 func (t Target) is(e history.Entry, n int) bool {
 	switch {
 	case t.Generation > 0:
@@ -136,7 +136,7 @@ func (t Target) String() string {
 	return "one before the first"
 }
 
-// gapAt says why it does not follow from a generation what the one before it offered; empty: it does.
+// gapAt says why the packages of the generation before this one do not follow from its record; empty: they do.
 func gapAt(e history.Entry) string {
 	switch {
 	case e.Damaged != "":
@@ -149,7 +149,7 @@ func gapAt(e history.Entry) string {
 	return ""
 }
 
-// read reads the earlier index itself, because there is a gap in the history.
+// read reads the earlier index itself, because the history has a gap.
 func (was *earlier) read(ctx context.Context, f buildcache.Layout, r mirror.Reader, gap string) error {
 	x := indices.New(f.Generations())
 	for part := range strings.SplitSeq(was.entry.Digest, "+") {

@@ -1,11 +1,12 @@
-// Package rollback brings back what an index offered at an earlier time.
+// Package rollback restores an earlier state of an index.
 //
-// A rollback is a new generation, with the older content in another document: a client that holds an earlier pointer would lose
-// its copy if the same index were named again. What it takes out stays out, although its documents are there, until it is
-// published again. What was withdrawn meanwhile stays withdrawn.
+// A rollback is a new generation, with the older content in another document: if the same index were named
+// again, a client with an earlier pointer would lose its copy. Packages that it takes out stay out, although
+// their documents exist, until they are published again. Packages withdrawn meanwhile stay withdrawn.
 //
-// What an index offered follows from the records of its history, so that superseded indices may be deleted at any time. Where another
-// program has replaced the index in between, the earlier index itself is read, if it is still there.
+// The packages of an index follow from the records of its history, so superseded indices may be deleted at any
+// time. If another program has replaced the index in between, the earlier index itself is read, if it still
+// exists.
 package rollback
 
 import (
@@ -30,45 +31,46 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/withdraw"
 )
 
-// A Target says which generation is brought back. The zero Target is the one before.
+// A Target says which generation is restored. The zero Target is the previous one.
 type Target struct {
 	Generation int       // 0: not given
-	Time       time.Time // the index that there was then; zero: not given
+	Time       time.Time // the index of that time; zero: not given
 }
 
-// ErrNone: the history has no such generation.
+// ErrNone means that the history has no such generation.
 var ErrNone = errors.New("there is no such generation")
 
-// A Mirror is one with an index that is rolled back.
+// A Mirror is a mirror whose index is rolled back.
 type Mirror struct {
 	Layout buildcache.Layout // of the index: that of a view rolls the view back
 	Store  mirror.Store
-	Trust  buildcache.Trust // whose packages may come back
-	// Pointer is that of the index, if buildcache.PointerForUpdate has read it a moment ago.
+	Trust  buildcache.Trust // trust for packages that come back
+	// Pointer is the pointer of the index, if buildcache.PointerForUpdate has just read it.
 	Pointer *buildcache.Pointer
 }
 
 // A Plan says what a rollback does.
 type Plan struct {
 	From, To history.Entry
-	// Removes and Returns are the packages that the index offers no more, and again, as records name them.
+	// Removes and Returns are the packages that leave and reenter the index, as records name them.
 	Removes, Returns []string
-	// Withdrawn are packages that were offered then and are withdrawn since. They stay out.
+	// Withdrawn are packages that were offered then and have been withdrawn since. They stay out.
 	Withdrawn []string
-	// Missing say what the index would name and is gone. Then the rollback is refused.
+	// Missing are missing objects that the index would name. If there are any, the rollback is refused.
 	Missing []buildcache.Finding
 
 	mirror  Mirror
 	removes []spec.Hash
 	returns []*buildcache.Package
-	later   []spec.Hash // that are withdrawn and were not there then: they stay out when that is undone
+	later   []spec.Hash // withdrawn packages of later generations: they stay out when the withdrawal is undone
 	read    reindex.Reading
 }
 
-// Release lets go of the index that was read. Apply reads it again. It is for a caller that makes several plans before it applies one.
+// Release frees the index that was read; Apply reads it again. It is for callers that make several plans before
+// they apply one.
 func (p *Plan) Release() { p.read = reindex.Reading{} }
 
-// NewPlan decides. It only reads.
+// NewPlan plans a rollback. It only reads.
 func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	p, err := m.Pointer, error(nil)
 	if p == nil {
@@ -88,7 +90,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 	}
 	var g defect.Group
 	documents := make(map[spec.Hash]string)
-	read := *all // what offers may add to is not needed
+	read := *all // a copy, because offers may add to it
 	g.Go(func() error {
 		seen, err := withdraw.Documents(ctx, m.Layout, m.Store, &read)
 		for name, id := range seen.Packages(m.Layout) {
@@ -140,7 +142,7 @@ func NewPlan(ctx context.Context, m Mirror, to Target) (*Plan, error) {
 		}
 	}
 	slices.Sort(plan.Removes)
-	plan.Removes = slices.Compact(plan.Removes) // there may be a record in several indices
+	plan.Removes = slices.Compact(plan.Removes) // a package may have a record in several indices
 	slices.Sort(plan.Returns)
 	slices.Sort(plan.Withdrawn)
 	slices.SortFunc(plan.Missing, func(a, b buildcache.Finding) int { return strings.Compare(a.File+a.Reason, b.File+b.Reason) })
@@ -193,7 +195,7 @@ func (p *Plan) Apply(ctx context.Context) (reindex.Result, error) {
 	return m.Aligning(ctx, p.mirror.Layout, func(all *buildcache.Pointer) (reindex.Result, error) { return p.apply(ctx, all.Withdrawn) })
 }
 
-// apply switches the index. What is withdrawn from the whole mirror does not come back to a view.
+// apply switches the index. Packages withdrawn from the whole mirror do not come back to a view.
 func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdrawal) (reindex.Result, error) {
 	return reindex.EditRead(ctx, p.mirror.Layout, p.mirror.Store, &p.read, func(ctx context.Context, was *buildcache.Pointer, x *indices.Set) error {
 		if err := p.stillThere(ctx, was); err != nil {
@@ -213,7 +215,7 @@ func (p *Plan) apply(ctx context.Context, withdrawn map[spec.Hash]history.Withdr
 	})
 }
 
-// stillThere makes sure that no prune has deleted what comes back since the plan was made, or is about to.
+// stillThere checks that no prune has deleted returning packages since the plan was made, or is about to.
 func (p *Plan) stillThere(ctx context.Context, was *buildcache.Pointer) error {
 	if len(p.returns) == 0 {
 		return nil

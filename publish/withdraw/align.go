@@ -14,14 +14,14 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// Aligning writes a named index, and makes sure that it offers nothing that the mirror has withdrawn meanwhile.
+// Aligning writes a named index, and ensures that it offers no package that the mirror has withdrawn meanwhile.
 //
-// The pointer of the whole mirror says what is withdrawn. A withdrawal replaces that pointer and then looks at each view; a writer of
-// a view replaces the view and then looks at that pointer. So one of the two sees the other, in whatever order they come. A
-// writer that dies between its two steps leaves a view that lists a package whose document is a tombstone: clients cannot
-// install it, and the next withdrawal or writer of the view takes it out.
+// The pointer of the whole mirror names the withdrawn packages. A withdrawal replaces that pointer and then
+// checks each view; a writer of a view replaces the view and then checks that pointer. So one of the two sees
+// the other, in any order. If a writer dies between its two steps, the view lists a package whose document is a
+// tombstone: clients cannot install it, and the next withdrawal or writer of the view takes it out.
 //
-// write receives the pointer of the whole mirror: what it says is withdrawn is left out from the start.
+// write receives the pointer of the whole mirror, and leaves out its withdrawn packages from the start.
 func (m Mirror) Aligning(ctx context.Context, view buildcache.Layout, write func(all *buildcache.Pointer) (reindex.Result, error)) (reindex.Result, error) {
 	before, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
 	if err != nil {
@@ -39,7 +39,7 @@ func (m Mirror) Aligning(ctx context.Context, view buildcache.Layout, write func
 		return out, err
 	}
 	r, err := m.Align(ctx, view)
-	if errors.Is(err, notice.ErrAtWork) { // what is left to give again is left to a repeated undo
+	if errors.Is(err, notice.ErrAtWork) { // a repeated undo restores the rest
 		err = nil
 	}
 	if err == nil && r.Written {
@@ -49,8 +49,9 @@ func (m Mirror) Aligning(ctx context.Context, view buildcache.Layout, write func
 	return out, err
 }
 
-// Align makes a named index obey what the pointer of the whole mirror says is withdrawn: it offers none of that, and what it left out for
-// a withdrawal that was undone it offers again. An index that does is not written.
+// Align applies the withdrawals in the pointer of the whole mirror to a named index: it removes withdrawn
+// packages, and offers packages again whose withdrawal was undone. An index that is right already is not
+// written.
 func (m Mirror) Align(ctx context.Context, view buildcache.Layout) (reindex.Result, error) {
 	var out reindex.Result
 	for range tries {
@@ -73,7 +74,7 @@ func (m Mirror) Align(ctx context.Context, view buildcache.Layout) (reindex.Resu
 	return out, conflict.ErrUnresolved
 }
 
-// moved reports whether the pointer of the whole mirror is another now.
+// moved reports whether the pointer of the whole mirror has changed.
 func (m Mirror) moved(ctx context.Context, all *buildcache.Pointer) (bool, error) {
 	info, err := mirror.Find(ctx, m.Store, m.Layout.IndexNames()[0])
 	return info.Version != all.Version, err

@@ -16,10 +16,12 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// ErrUntrusted: a package that is to be given again is not signed as Mirror.Trust wants it.
+// ErrUntrusted means that the signature of a withdrawn package does not meet Mirror.Trust, so the package is
+// not restored.
 var ErrUntrusted = errors.New("not given again")
 
-// Judge returns an ErrUntrusted if Trust refuses any of some withdrawn packages. What is damaged or gone is not judged.
+// Judge returns an ErrUntrusted if Trust refuses any of some withdrawn packages. It ignores damaged and missing
+// documents.
 func (m Mirror) Judge(ctx context.Context, packages []Withdrawn) error {
 	if !m.Trust.RequireSigned && m.Trust.Keys == nil {
 		return nil
@@ -43,7 +45,8 @@ func (m Mirror) Judge(ctx context.Context, packages []Withdrawn) error {
 	return errors.Join(errs...)
 }
 
-// remains returns the document of a withdrawn package, from its tombstone or as an interrupted undo has restored it; empty if it is gone.
+// remains returns the document of a withdrawn package, from its tombstone or as an interrupted undo restored
+// it; empty if it is gone.
 func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, error) {
 	for _, name := range []string{tombstone.Name(m.Layout, w.Document), w.Document} {
 		text, _, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
@@ -58,8 +61,9 @@ func (m Mirror) remains(ctx context.Context, w history.Withdrawal) ([]byte, erro
 	return nil, nil
 }
 
-// Undo gives withdrawn packages again, in every index that offered them. It changes nothing if any of them is not to be trusted. Of one whose
-// content is gone the tombstone stays, so that no document names what is not there, and the index keeps it out until it is published.
+// Undo restores withdrawn packages in every index that offered them. It changes nothing if any of them is not
+// trusted. If content of a package is gone, its tombstone stays, so that no document refers to missing content,
+// and the index keeps the package out until it is published.
 func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) {
 	out := Result{Lost: make(map[spec.Hash]string), Needs: make(map[spec.Hash][]string)}
 	if err := notice.Refuse(ctx, m.Store); err != nil { // it may be about to delete what comes back
@@ -141,7 +145,7 @@ func (m Mirror) Undo(ctx context.Context, packages []Withdrawn) (Result, error) 
 	return out, err
 }
 
-// incomplete says what is gone of a withdrawn package; empty: nothing.
+// incomplete says which content of a withdrawn package is gone; empty: none.
 func (m Mirror) incomplete(ctx context.Context, w history.Withdrawal) (string, error) {
 	text, err := m.remains(ctx, w)
 	if err != nil || text == nil {
@@ -153,14 +157,14 @@ func (m Mirror) incomplete(ctx context.Context, w history.Withdrawal) (string, e
 	}
 	missing, err := reindex.Missing(ctx, m.Layout, m.Store, buildcache.NewPointer(m.Layout), []*buildcache.Package{p})
 	for _, o := range missing[p] {
-		if o.Name != p.File { // where the tombstone is apart, the document is not there
+		if o.Name != p.File { // a separate tombstone means that the document is gone
 			return o.Name + " is gone", err
 		}
 	}
 	return "", err
 }
 
-// exhume restores the document that a tombstone has replaced. It reports whether it had to.
+// exhume restores the document that a tombstone has replaced. It reports whether that was necessary.
 func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) {
 	name := tombstone.Name(m.Layout, w.Document)
 	text, info, err := mirror.Read(ctx, m.Store, name, buildcache.MaxPointer+buildcache.MaxDocument)
@@ -181,7 +185,7 @@ func (m Mirror) exhume(ctx context.Context, w history.Withdrawal) (bool, error) 
 	u := buildcache.DocumentOf(p).Upload()
 	if name != w.Document {
 		if err = m.Store.Create(ctx, u); errors.Is(err, mirror.ErrExist) {
-			return false, nil // somebody has stored it again
+			return false, nil // another publisher has stored it again
 		}
 		return err == nil, err
 	}

@@ -1,12 +1,12 @@
-// Package withdraw takes packages back that a mirror has published, and gives them again.
+// Package withdraw withdraws published packages of a mirror, and restores them.
 //
-// A withdrawn package keeps its record in the index, because Spack installs a package without a dependency whose record is
-// missing, but the index does not offer it. Its document gives way to a tombstone, so a client that knows its hash from
-// elsewhere, such as a lock file, does not get it either. The pointer of the index says what is withdrawn; every publisher reads it
-// and obeys. Tarballs stay until they are pruned.
+// The index keeps the record of a withdrawn package, because Spack installs a package without a dependency
+// whose record is missing, but does not offer it. The document is replaced by a tombstone, so a client that
+// knows the hash from elsewhere, such as a lock file, does not get the package either. The pointer of the index
+// names the withdrawn packages; every publisher reads and obeys it. Tarballs stay until they are pruned.
 //
-// The index comes first and the document after it, and the other way round to give a package again: what the index offers
-// can be installed at every moment. An interrupted command is repeated.
+// The index is changed before the document, and after it to restore a package: every offered package can be
+// installed at all times. An interrupted command is repeated.
 package withdraw
 
 import (
@@ -30,39 +30,40 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// A Package is one that is withdrawn or given again.
+// A Package is a package to withdraw or to restore.
 type Package struct {
 	Hash spec.Hash
 	ID   string // name@version
-	// Documents are the names that its document may have.
+	// Documents are the possible names of its document.
 	Documents []string
 }
 
-// A Mirror is where packages are withdrawn.
+// A Mirror is a mirror whose packages are withdrawn.
 type Mirror struct {
 	Layout buildcache.Layout
 	Store  mirror.Store
-	// Deleter removes documents of layout v2, in which no tombstone can take their place.
+	// Deleter removes documents of layout v2, where a tombstone cannot replace them.
 	Deleter mirror.Deleter
-	Trust   buildcache.Trust // whose packages may be given again
+	Trust   buildcache.Trust // trust for packages to restore
 }
 
-// A Result is what has changed.
+// A Result says what has changed.
 type Result struct {
 	Index reindex.Result // of the whole mirror
-	// Stale are the fixed names whose content is other than before.
+	// Stale are the fixed names whose content has changed.
 	Stale []string
-	// Lost are the packages that could not be given again, because content that they need is gone, and what that is. They are
-	// withdrawn no more, and can be published.
+	// Lost are the packages that could not be restored, because their content is gone, with the missing
+	// content. They are no longer withdrawn, and can be published.
 	Lost map[spec.Hash]string
-	// Unread says why views could not be read. They were passed over: what they offer of a withdrawn package cannot be installed all the same.
+	// Unread says why views could not be read. They were skipped; a withdrawn package that they offer cannot be
+	// installed.
 	Unread []error
-	// Needs says of packages that were given again what they need that is still withdrawn.
+	// Needs names, for restored packages, their dependencies that are still withdrawn.
 	Needs map[spec.Hash][]string
 }
 
-// Withdraw withdraws packages. Those that are withdrawn already get the new reason, and what an interrupted withdrawal has
-// left is completed.
+// Withdraw withdraws packages. Packages that are withdrawn already get the new reason, and an interrupted
+// withdrawal is completed.
 func (m Mirror) Withdraw(ctx context.Context, packages []Package, reason string) (Result, error) {
 	var out Result
 	now, by := time.Now().UTC().Truncate(time.Second), history.AuthorOf(ctx).By
@@ -111,11 +112,11 @@ func (m Mirror) Withdraw(ctx context.Context, packages []Package, reason string)
 			}
 		}
 	}
-	// A writer that died may have added to a view what it had found before.
+	// A writer that died may have added packages to a view that it had found before.
 	return out, m.alignViews(ctx, &out, aligned)
 }
 
-// note records what became of an index.
+// note records the change of an index.
 func (r *Result) note(f buildcache.Layout, index reindex.Result) {
 	if f.ViewName() == "" {
 		r.Index = index
@@ -125,8 +126,9 @@ func (r *Result) note(f buildcache.Layout, index reindex.Result) {
 	}
 }
 
-// Unindexed reads the packages that the mirror holds and no index names, among those whose documents may be meant. Another program may have dropped
-// them from the index, and healing would bring them back. Packages that are not whole are left out: healing does not bring them back either.
+// Unindexed reads the packages that the mirror holds but no index names, among those with matching documents.
+// Another program may have dropped them from the index, and healing would bring them back. Incomplete packages
+// are left out: healing does not bring them back either.
 func (m Mirror) Unindexed(ctx context.Context, known func(spec.Hash) bool, meant func(document string, id layout.SpecName) bool) ([]*spec.Spec, error) {
 	p, err := buildcache.PointerForUpdate(ctx, m.Layout, m.Store)
 	if err != nil {
@@ -152,7 +154,7 @@ func (m Mirror) Unindexed(ctx context.Context, known func(spec.Hash) bool, meant
 	return specs, nil
 }
 
-// Documents lists the documents of a mirror, and not their content where that is apart.
+// Documents lists the documents of a mirror, without their content if the layout stores it separately.
 func Documents(ctx context.Context, f buildcache.Layout, s mirror.Store, p *buildcache.Pointer) (*buildcache.Survey, error) {
 	ranges := f.Ranges(p.Packages())
 	if f.NamesContent() {
@@ -162,13 +164,13 @@ func Documents(ctx context.Context, f buildcache.Layout, s mirror.Store, p *buil
 	return seen, seen.List(ctx, s)
 }
 
-// Holds reports whether there is an object of any of some names.
+// Holds reports whether an object with any of some names exists.
 func (m Mirror) Holds(ctx context.Context, names []string) (bool, error) {
 	found, err := m.documents(ctx, Package{Documents: names})
 	return len(found) > 0, err
 }
 
-// documents are the documents of a package that are there.
+// documents returns the existing documents of a package.
 func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	var names []string
 	for _, name := range p.Documents {
@@ -183,8 +185,8 @@ func (m Mirror) documents(ctx context.Context, p Package) ([]string, error) {
 	return names, nil
 }
 
-// alignViews makes the named indices obey what is withdrawn, but for those that have not changed since they did. One that is damaged, or of a
-// newer version, must not keep the others from it, nor the documents. In layout v2 there are none.
+// alignViews aligns the named indices with the withdrawals, except those unchanged since they were aligned.
+// It skips views that are damaged or of a newer version, and records them in Unread. Layout v2 has no views.
 func (m Mirror) alignViews(ctx context.Context, out *Result, aligned map[string]mirror.Version) error {
 	if !m.Layout.NamesContent() {
 		return nil
@@ -237,11 +239,11 @@ func (m Mirror) views(ctx context.Context) ([]mirror.Info, error) {
 	return views, nil
 }
 
-// tries is how often a document is read again that another publisher replaces meanwhile.
+// tries is how often a document is read again after another publisher has replaced it.
 const tries = 20
 
-// bury puts a tombstone in the place of a document, or, in layout v2, beside it, and deletes the document. It reports whether the
-// document is other than before. A tombstone that says the same already stays as it is.
+// bury replaces a document by a tombstone or, in layout v2, stores the tombstone beside it and deletes the
+// document. It reports whether anything has changed. An equal tombstone stays.
 func (m Mirror) bury(ctx context.Context, w history.Withdrawal) (bool, error) {
 	for range tries {
 		text, info, err := mirror.Read(ctx, m.Store, w.Document, buildcache.MaxDocument)
@@ -265,7 +267,7 @@ func (m Mirror) bury(ctx context.Context, w history.Withdrawal) (bool, error) {
 	return false, conflict.ErrUnresolved
 }
 
-// replace stores a tombstone in the place of the version was of its document.
+// replace replaces version was of a document by a tombstone.
 func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.Version) error {
 	text, err := t.Encode()
 	if err != nil {
@@ -286,14 +288,14 @@ func (m Mirror) replace(ctx context.Context, t *tombstone.Tombstone, was mirror.
 	return m.Deleter.Delete(ctx, t.Document, was)
 }
 
-// A Withdrawn package is one that a mirror has withdrawn.
+// A Withdrawn is a package that a mirror has withdrawn.
 type Withdrawn struct {
 	Hash spec.Hash `json:"hash"`
 	history.Withdrawal
 }
 
-// Undoable returns the packages that a mirror or any of its views has withdrawn, by name. A view has one that the mirror has not where an
-// undo was interrupted.
+// Undoable returns the packages that a mirror or any of its views has withdrawn, by name. After an interrupted
+// undo, a view may have a withdrawal that the mirror does not have.
 func (m Mirror) Undoable(ctx context.Context) ([]Withdrawn, error) {
 	all, err := List(ctx, m.Layout, m.Store)
 	if err != nil || !m.Layout.NamesContent() {
@@ -330,7 +332,7 @@ func byName(a, b Withdrawn) int {
 	return strings.Compare(a.Package+"/"+string(a.Hash), b.Package+"/"+string(b.Hash))
 }
 
-// List returns the packages that an index has withdrawn, by name, whatever earlier pointer was put back.
+// List returns the packages that an index has withdrawn, by name, even if an earlier pointer was put back.
 func List(ctx context.Context, f buildcache.Layout, r mirror.Reader) ([]Withdrawn, error) {
 	p, err := buildcache.PointerForUpdate(ctx, f, r)
 	if err == nil {

@@ -109,7 +109,7 @@ type taken struct {
 	Offered    int               `json:"offered"`    // packages that the index offers now
 	Changed    bool              `json:"changed"`    // whether the index has changed
 
-	unread   error               // from damaged views, which keep offering the packages
+	unread   error               // of views that were skipped
 	needs    map[string][]string // withdrawn dependencies of packages that are offered again
 	mirror   withdraw.Mirror
 	packages []withdraw.Package
