@@ -5,8 +5,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Dependents calls refuse for every package that depends on a refused package. A spec contains all its direct
-// and indirect dependencies.
+// Dependents calls refuse for every package that needs a refused package to be installed: as a direct or indirect
+// link or run dependency. A package whose compiler or other build dependency is refused can be installed.
 func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]string, refuse func(*buildcache.Package, string)) {
 	bad := make(map[spec.Hash]string)
 	for p := range refused {
@@ -19,11 +19,14 @@ func Dependents(packages []*buildcache.Package, refused map[*buildcache.Package]
 			delete(bad, p.Hash) // another document of the package is good
 		}
 	}
+	if len(bad) == 0 {
+		return
+	}
 	for _, p := range packages {
 		if _, ok := refused[p]; ok || p.Spec == nil {
 			continue
 		}
-		for _, n := range p.Spec.Nodes[1:] {
+		for _, n := range p.Spec.Needed() {
 			if id, ok := bad[n.Hash]; ok {
 				refuse(p, "it depends on "+id+", which is refused")
 				break
