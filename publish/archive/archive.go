@@ -65,11 +65,28 @@ func Open(name string) (*Reader, error) {
 	return r, nil
 }
 
+// compression returns the name of the program that has compressed a file, or an empty string.
+func compression(file io.ReaderAt) string {
+	var head [6]byte
+	file.ReadAt(head[:], 0) // a shorter file begins with none of these
+	for _, c := range []struct{ begins, by string }{
+		{"\x1f\x8b", "gzip"}, {"BZh", "bzip2"}, {"\xfd7zXZ\x00", "xz"}, {"\x28\xb5\x2f\xfd", "zstd"}, {"LZIP", "lzip"}, {"\x5d\x00\x00", "lzma"},
+	} {
+		if strings.HasPrefix(string(head[:]), c.begins) {
+			return c.by
+		}
+	}
+	return ""
+}
+
 // scan records the positions of entries. It does not read their content.
 func (r *Reader) scan() error {
 	info, err := r.file.Stat()
 	if err != nil {
 		return err
+	}
+	if by := compression(r.file); by != "" {
+		return fmt.Errorf("%w: it is compressed by %s: decompress it first", ErrFormat, by)
 	}
 	t := tar.NewReader(r.file)
 	for {

@@ -230,3 +230,18 @@ func TestWhatIsNoArchive(t *testing.T) {
 		t.Error("a directory is read")
 	}
 }
+
+// A compressed archive is named as one, with the program that has made it.
+func TestACompressedArchive(t *testing.T) {
+	for program, begins := range map[string]string{
+		"gzip": "\x1f\x8b\x08", "bzip2": "BZh91AY&SY", "xz": "\xfd7zXZ\x00", "zstd": "\x28\xb5\x2f\xfd", "lzip": "LZIP\x01", "lzma": "\x5d\x00\x00\x80",
+	} {
+		file := filepath.Join(t.TempDir(), "compressed.tar")
+		if err := os.WriteFile(file, []byte(begins+strings.Repeat("content", 1000)), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := archive.Open(file); !errors.Is(err, archive.ErrFormat) || !strings.Contains(err.Error(), "it is compressed by "+program) {
+			t.Errorf("%s: %v", program, err)
+		}
+	}
+}
