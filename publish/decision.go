@@ -265,7 +265,7 @@ func (d *decision) checkSkipped(ctx context.Context) error {
 	wrong, err := same.Unreadable(ctx, d.out.format, d.out.store, names[:min(len(names), maxJudged)])
 	for _, p := range d.packages {
 		if reason := wrong[p.File]; reason != nil {
-			d.refuse(p, "the destination holds it, but no client can read that: "+reason.Error()+"; publish verify says how to mend it")
+			d.refuse(p, "the destination holds it with a document that no client can read: "+reason.Error()+"; publish verify says how to repair it")
 		}
 	}
 	return err

@@ -20,32 +20,32 @@
 // Imports point only down this list; publish/internal/imports holds the whole table.
 //
 //	publish             the main job: NewPlan, Plan.Apply, Plan.Check
-//	  verify            fsck of a mirror, one file a subject
-//	  reindex           the one protocol by which an index is changed: Merge, Rebuild, Heal; reindex/keyindex: that of keys
+//	  verify            checks of a mirror, one file for each subject
+//	  reindex           the one protocol for changing an index: Merge, Rebuild, Heal; reindex/keyindex: the key index
 //	  source            a SOURCE directory: tree, selection, release files, inbox
-//	  same upstream     what is there already; what another mirror has
-//	  offer             which public keys clients are offered
-//	  views             which packages a view offers
-//	  closure           packages of an index that are selected, and all that they need
-//	  elsewhere         a mirror elsewhere as a source, which is copied
-//	  transfer archive  its content, from where it is to where it is stored; a mirror in one tar file
-//	  history rollback withdraw tombstone           earlier states of an index, and packages that are taken back
+//	  same upstream     comparison with existing objects; packages of another mirror
+//	  offer             selection of the public keys that clients are offered
+//	  views             selection of the packages that a view offers
+//	  closure           selected packages of an index, and all that they need
+//	  elsewhere         another mirror as a source, for copies
+//	  transfer archive  content moved between mirrors; a mirror in one tar file
+//	  history rollback withdraw tombstone           earlier states of an index, and withdrawn packages
 //	  putback           an earlier pointer that was put back
-//	  promotion         evidence of what was copied under rules
+//	  promotion         evidence of copies made under rules
 //	  keyring           the public keys of a mirror
-//	  prune             what is no longer needed
-//	    listing         what a bucket holds, by an S3 Inventory
+//	  prune             removal of objects that are no longer needed
+//	    listing         the objects of a bucket, by an S3 Inventory
 //	  roots             the mirrors of a tree
-//	  buildcache        what a mirror consists of; the layouts v3 and v2 behind one interface; the survey
+//	  buildcache        the content of a mirror; the layouts v3 and v2 behind one interface; the survey
 //	    blob spec manifest layout index indices key sign    words and documents
-//	  inventory query sbom lockfile catalog licence downloads   what is in a mirror, and what is fetched of it
-//	  mirror            the boundary: what can be read, listed, written, replaced
+//	  inventory query sbom lockfile catalog licence downloads   the packages of a mirror, and downloads of them
+//	  mirror            the boundary: interfaces to read, list, write and replace objects
 //	    s3 dir web      its implementations; s3/bucketname
 //	  target tune       a DESTINATION with its CDN and credentials, from one plain Config; which settings are fastest
-//	  session credentials cloudfront events unreached  AWS; sign/kms too, and sign/gpg: keys that are elsewhere
-//	  daemon queue arrival                          when something is published
+//	  session credentials cloudfront events unreached  AWS; sign/kms and sign/gpg: keys kept outside of this program
+//	  daemon queue arrival                          publishing packages as they arrive
 //	  field redact endpoint shell userfile alike    settings, addresses, commands and files of users; many findings as one line
-//	  defect parallel nofile histogram sha256x2 price nearest   what has nothing to do with mirrors
+//	  defect parallel nofile histogram sha256x2 price nearest   helpers that do not depend on mirrors
 //
 // # What is stable
 //

@@ -173,8 +173,8 @@ func LayoutNamed(name string) (Layout, bool) {
 	return nil, false
 }
 
-// Limits on what is read whole. They are far above what Spack writes and keep a
-// damaged or hostile mirror from filling memory.
+// Limits on content that is read completely. They are far above what Spack writes, and keep a damaged or hostile
+// mirror from filling memory.
 const (
 	MaxDocument = 16 << 20 // a package's document; a v2 one holds the whole spec
 	MaxPointer  = 4 << 20  // an index or key manifest

@@ -64,7 +64,7 @@ func (s *Survey) Has(o Object) bool {
 // Damaged returns what is wrong with an object that the mirror holds; empty if nothing.
 func (s *Survey) Damaged(o Object) string {
 	if info, ok := s.Objects[o.Name]; ok && o.Size >= 0 && info.Size != o.Size {
-		return fmt.Sprintf("the destination holds %d bytes under its name, want %d: that object is damaged, and publish verify says how to mend it", info.Size, o.Size)
+		return fmt.Sprintf("the destination holds %d bytes under its name, want %d: that object is damaged, and publish verify says how to repair it", info.Size, o.Size)
 	}
 	return ""
 }

@@ -30,7 +30,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 	for ctx.Err() == nil {
 		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Checking, limits)
 		if err != nil {
-			k.trouble(ctx, "looking for what to check", err)
+			k.trouble(ctx, "looking for packages to check", err)
 			continue
 		}
 		if len(claimed) == 0 {
@@ -43,7 +43,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 			changes[i] = k.verdict(ctx, j)
 		}
 		// Results are recorded even during a stop.
-		if !k.keep(ctx, "keeping what checks found", func(ctx context.Context) error {
+		if !k.keep(ctx, "recording the results of checks", func(ctx context.Context) error {
 			return k.d.o.Queue.Change(ctx, queue.Checking, changes...)
 		}) {
 			continue
@@ -65,7 +65,7 @@ func (k *worker) check(ctx context.Context, l lane) error {
 func (k *worker) waitForAccepted(ctx context.Context, l lane, p poke) {
 	w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Accepted, l.limits(0))
 	if err != nil {
-		k.trouble(ctx, "looking for what is due", err)
+		k.trouble(ctx, "looking for due packages", err)
 		return
 	}
 	pause := k.m.Scan // in case the clock is set back or a wake-up is missing

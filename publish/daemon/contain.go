@@ -100,7 +100,7 @@ func (k *worker) keepRunning(ctx context.Context) error {
 			return err
 		}
 		pause := backoff(firstRestart, longestRestart, failures)
-		k.d.o.Log.Error("a mirror begins again after a defect in this program", "mirror", k.m.Name, "in", pause.String(), "reason", err.Error(), "stack", defect.StackOf(err))
+		k.d.o.Log.Error("a mirror restarts after a defect in this program", "mirror", k.m.Name, "in", pause.String(), "reason", err.Error(), "stack", defect.StackOf(err))
 		wait(ctx, pause)
 	}
 }

@@ -268,7 +268,7 @@ func (p poke) give() {
 	}
 }
 
-// backoff returns how long to wait after so many failures: twice as long each time, with random jitter.
+// backoff returns how long to wait after a number of failures: twice as long each time, with random jitter.
 func backoff(first, longest time.Duration, failures int) time.Duration {
 	d := min(first<<min(max(failures-1, 0), 20), longest)
 	return d/2 + jitter(d/2)

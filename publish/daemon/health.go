@@ -47,7 +47,7 @@ func (d *Daemon) Ready() error {
 		scans := k.scans
 		k.mu.Unlock()
 		if scans == 0 {
-			return fmt.Errorf("mirror %s: not looked through yet", k.m.Name)
+			return fmt.Errorf("mirror %s: not scanned yet", k.m.Name)
 		}
 	}
 	return nil

@@ -22,7 +22,7 @@ func (k *worker) remember(ctx context.Context) {
 		err = json.Unmarshal(content, &m)
 	}
 	if err != nil {
-		k.d.o.Log.Warn("what was published last is not known any more", "mirror", k.m.Name, "reason", err.Error())
+		k.d.o.Log.Warn("the status of the last run cannot be read", "mirror", k.m.Name, "reason", err.Error())
 		return
 	}
 	k.mu.Lock()
@@ -42,6 +42,6 @@ func (k *worker) note(ctx context.Context) {
 		err = k.d.o.Queue.Note(context.WithoutCancel(ctx), k.m.Key(), content)
 	}
 	if err != nil {
-		k.d.o.Log.Warn("what was published last will not be known after a restart", "mirror", k.m.Name, "reason", err.Error())
+		k.d.o.Log.Warn("the status of the last run could not be recorded and will be missing after a restart", "mirror", k.m.Name, "reason", err.Error())
 	}
 }

@@ -183,7 +183,7 @@ func (d *Daemon) lookThrough(ctx context.Context) error {
 var ErrConfigured = errors.New("it is in the configuration of the daemon: remove it there first")
 
 // ErrNoMirror reports that a mirror to be forgotten is unknown.
-var ErrNoMirror = errors.New("nothing is known of a mirror of that name: publish status shows what is owed to which")
+var ErrNoMirror = errors.New("no mirror of that name is recorded: publish status shows the obligations of each mirror")
 
 // Forget removes the queue's records of mirrors that are no longer in the configuration: all of them, or those with
 // the given names in the status. Unknown names are no error.
@@ -230,9 +230,9 @@ func (d *Daemon) forget(ctx context.Context) error {
 			return k != nil && k.mayHave(j.File)
 		})
 		if err != nil && ctx.Err() == nil {
-			d.o.Log.Warn("what ended long ago was not removed", "reason", err.Error())
+			d.o.Log.Warn("old finished jobs could not be removed", "reason", err.Error())
 		} else if n > 0 {
-			d.o.Log.Info("what ended long ago was removed", "jobs", n)
+			d.o.Log.Info("old finished jobs were removed", "jobs", n)
 		}
 	}
 	return nil

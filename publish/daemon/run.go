@@ -41,7 +41,7 @@ func (k *worker) publish(ctx context.Context, l lane) error {
 	for ctx.Err() == nil {
 		w, err := k.d.o.Queue.Waiting(ctx, k.m.Key(), queue.Ready, l.limits(0))
 		if err != nil {
-			k.trouble(ctx, "looking for what is ready", err)
+			k.trouble(ctx, "looking for ready packages", err)
 			continue
 		}
 		pause, run := k.whether(w)
@@ -55,7 +55,7 @@ func (k *worker) publish(ctx context.Context, l lane) error {
 		limits.Bytes = mostBytes
 		claimed, err := k.d.o.Queue.Claim(ctx, k.m.Key(), queue.Publishing, limits)
 		if err != nil {
-			k.trouble(ctx, "claiming what is ready", err)
+			k.trouble(ctx, "claiming ready packages", err)
 			continue
 		}
 		if len(claimed) > 0 {
@@ -129,7 +129,7 @@ func (k *worker) runOnce(ctx context.Context, l lane, claimed []queue.Job) {
 
 // finish records the results of a run.
 func (k *worker) finish(ctx context.Context, claimed []queue.Job, obligation int64, out Result, changes []queue.Change) {
-	if !k.keep(ctx, "keeping what came of a run", func(ctx context.Context) error {
+	if !k.keep(ctx, "recording the results of a run", func(ctx context.Context) error {
 		return k.d.o.Queue.Finish(ctx, obligation, out.Obligation, changes...)
 	}) {
 		return

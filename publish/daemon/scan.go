@@ -158,7 +158,7 @@ func (k *worker) scanDir(ctx context.Context, dir string) bool {
 		}
 		if err != nil {
 			whole = false
-			k.d.o.Log.Warn("cannot look through a directory", "mirror", k.m.Name, "reason", err.Error())
+			k.d.o.Log.Warn("cannot scan a directory", "mirror", k.m.Name, "reason", err.Error())
 			continue
 		}
 		if !k.sighted(f) {
@@ -233,7 +233,7 @@ func (k *worker) takeOver(ctx context.Context, jobs []queue.Job) bool {
 			delete(k.seen, j.File)
 		}
 		k.mu.Unlock()
-		k.trouble(ctx, "taking packages over", err)
+		k.trouble(ctx, "accepting packages", err)
 		return false
 	}
 	return true

@@ -1,5 +1,5 @@
-// Package events keeps the indices of mirrors up to date, whatever program writes to the mirrors. It receives the
-// events that S3 sends to an SQS queue.
+// Package events keeps the indices of mirrors up to date, with any program that writes to the mirrors. It
+// receives the events that S3 sends to an SQS queue.
 //
 // A message is only a hint. It may arrive late, twice, or out of order. The content of the mirror at the time of
 // the update decides. A message is deleted only after everything that it names is in order, caches included. If a

@@ -48,7 +48,7 @@ func (q *Queue) Finish(ctx context.Context, obligation int64, content []byte, ch
 	})
 }
 
-// Owed returns the obligations of a mirror that are due now.
+// DueObligations returns the obligations of a mirror that are due now.
 func (q *Queue) DueObligations(ctx context.Context, mirror string) ([]Obligation, error) {
 	return q.obligations(ctx, `mirror = ? AND state = 'due' AND next_at <= ? ORDER BY id`, mirror, milli(time.Now()))
 }

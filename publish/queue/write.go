@@ -16,8 +16,8 @@ type op struct {
 	done chan error
 }
 
-// group is the maximum number of operations in one commit. They arrived while the disk was busy with the previous
-// commit. A commit costs about a millisecond on a good disk, whatever its size.
+// group is the maximum number of operations in one commit. They arrived while the disk was busy with the
+// previous commit. A commit of any size costs about a millisecond on a good disk.
 const group = 256
 
 // do carries out a change and returns when it is on disk or was not made. If ctx ends before the change has begun,

@@ -53,8 +53,8 @@ const (
 // everywhere yet. They are few, because the reason is nearly always another one.
 var deniedPauses = []time.Duration{2 * time.Second, 5 * time.Second, 10 * time.Second}
 
-// assume makes at most so many attempts, each with a token of its own. It fails with an *AuthError, unless ctx is
-// done.
+// assume makes up to the given number of attempts, each with its own token. It fails with an *AuthError, unless
+// ctx is done.
 func (a *assumer) assume(ctx context.Context, attempts int) (lease, error) {
 	patient, cancel := context.WithTimeout(ctx, assumeTimeout)
 	defer cancel()

@@ -6,22 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// A Scope is what one run needs access to.
+// A Scope says which resources a run needs to access.
 type Scope struct {
 	Bucket string
-	Prefix string // of all names in the bucket that matter, without a slash at either end; empty: all
-	// ReadOnly leaves out everything that changes something, for a run that only looks.
+	Prefix string // of the needed names in the bucket, without a slash at either end; empty: all
+	// ReadOnly leaves out all permissions to change something, for a run that only reads.
 	ReadOnly bool
-	// Distribution is the id of the one that is invalidated. Empty: none is.
+	// Distribution is the id of the distribution to invalidate. Empty: none.
 	Distribution string
-	// Account that the distribution and the key are in.
+	// Account is the account of the distribution and the key.
 	Account string
-	// KMSKey that new objects are encrypted with: id, ARN, or alias. Empty: the bucket's.
+	// KMSKey encrypts new objects: id, ARN, or alias. Empty: the bucket's key.
 	KMSKey string
-	// SigningKey is the key of a KMS that signs: id, ARN, or alias. Empty: none.
+	// SigningKey is the KMS key that signs: id, ARN, or alias. Empty: none.
 	SigningKey string
-	// NoKMS is an S3 that is not Amazon's and refuses a policy that names AWS's keys, as
-	// MinIO does.
+	// NoKMS is set for an S3 other than Amazon's that refuses a policy with keys of AWS, such as MinIO.
 	NoKMS bool
 	// Partition of AWS. Empty: aws.
 	Partition string
@@ -30,7 +29,7 @@ type Scope struct {
 // Scope returns s with the account and the partition of the role.
 func (r *Role) Scope(s Scope) Scope {
 	s.Account, s.Partition = r.Account(), r.partition()
-	if s.Partition == "minio" { // its roles have one of their own, and its buckets that of AWS
+	if s.Partition == "minio" { // MinIO's roles have their own partition, its buckets that of AWS
 		s.Partition, s.NoKMS = "aws", true
 	}
 	return s
@@ -50,7 +49,7 @@ type statement struct {
 	Condition conditions        `json:",omitempty"`
 }
 
-// conditions are by operator and key; a value is one string or a list.
+// conditions maps operators to keys to values. A value is one string or a list.
 type conditions map[string]map[string]any
 
 func (d document) marshal(indent string) string {
@@ -64,12 +63,12 @@ func (d document) marshal(indent string) string {
 	return strings.TrimSuffix(text.String(), "\n")
 }
 
-// SessionPolicy is the policy of a session that may do what a run needs in its scope, and nothing
-// else. It grants nothing that the role does not have.
+// SessionPolicy returns the policy of a session that permits only what a run needs in its scope. It grants
+// nothing that the role lacks.
 //
-// AWS takes 2,048 characters, and a prefix may have 1,024 bytes and is in it twice. A longer
-// one is cut: then names that begin like it are in the scope, too. So are names that differ
-// only where a prefix has characters that a policy cannot have, which are all beyond Latin-1.
+// AWS accepts 2,048 characters. A prefix may have 1,024 bytes and occurs twice. A prefix that is too long is
+// cut, so that the scope also includes other names with the same beginning. A policy cannot have characters
+// beyond Latin-1, so the scope also includes names that differ from the prefix only in such characters.
 func SessionPolicy(s Scope) string {
 	text := s.policy(s.prefix(0))
 	for n := utf8.RuneCountInString(s.Prefix); utf8.RuneCountInString(text) > longestPolicy && n > 0; n-- {
@@ -85,7 +84,7 @@ func (s Scope) policy(prefix string) string {
 	if prefix != "" {
 		list.Condition = conditions{"StringLike": {"s3:prefix": prefix + "*"}}
 	}
-	// S3 has no s3:prefix for this one.
+	// S3 has no s3:prefix for this action.
 	uploads := statement{Effect: "Allow", Action: "s3:ListBucketMultipartUploads", Resource: bucket}
 	statements := []statement{objects, list, uploads}
 	if !s.ReadOnly {
@@ -105,7 +104,8 @@ func (s Scope) policy(prefix string) string {
 	return document{"2012-10-17", statements}.marshal("")
 }
 
-// signing lets the session sign with one key. An alias is allowed only by its name, so that it may be pointed at another key.
+// signing lets the session sign with one key. An alias is allowed only by its name, so that it can later
+// point at another key.
 func (s Scope) signing() statement {
 	sign := statement{Effect: "Allow", Action: "kms:Sign"}
 	switch _, alias, ok := strings.Cut(s.SigningKey, "alias/"); {
@@ -119,8 +119,8 @@ func (s Scope) signing() statement {
 	return sign
 }
 
-// encryption is what S3 does with keys on behalf of the session. Objects that are there may
-// have been encrypted with other keys than new ones are.
+// encryption permits S3 to use keys on behalf of the session. Existing objects may be encrypted with other
+// keys than new ones.
 func (s Scope) encryption() []statement {
 	if s.NoKMS {
 		return nil
@@ -157,8 +157,8 @@ func (s Scope) arn(service, where, what string) string {
 	return "arn:" + partition + ":" + service + ":" + where + ":" + what
 }
 
-// prefix is the prefix as IAM's patterns have it, of n characters, or of all with a slash
-// behind, so that noble/spack is not noble/spack2.
+// prefix returns the first n characters of the prefix as a pattern of IAM. The whole prefix ends with a
+// slash, so that noble/spack does not match noble/spack2.
 func (s Scope) prefix(n int) string {
 	if s.Prefix == "" {
 		return ""
@@ -166,7 +166,7 @@ func (s Scope) prefix(n int) string {
 	var b strings.Builder
 	gap := false
 	for _, r := range strings.Trim(s.Prefix, "/") + "/" {
-		// A policy is in Latin-1. What is not may be anything.
+		// A policy is in Latin-1. A pattern stands for other characters.
 		foreign := r < ' ' || r > 0xff || r == 0x7f
 		switch {
 		case foreign && !gap:

@@ -116,7 +116,7 @@ func (s *Server) contained(h http.Handler) http.Handler {
 		}
 		if err != nil {
 			s.Log.Error("a request could not be answered", "method", r.Method, "path", r.URL.Path, "reason", err.Error(), "stack", defect.StackOf(err))
-			write(w, http.StatusInternalServerError, &Error{Message: err.Error(), Hint: "the daemon goes on; its log has the stack, which is worth a report"})
+			write(w, http.StatusInternalServerError, &Error{Message: err.Error(), Hint: "the daemon continues; please report the stack in its log"})
 		}
 	})
 }
@@ -157,7 +157,7 @@ func (s *Server) look(ctx context.Context) (status any, shown nodes, err error) 
 
 // notDaemon answers requests to an indexer that only a daemon can serve.
 func (s *Server) notDaemon(w http.ResponseWriter, _ *http.Request) {
-	s.answer(w, http.StatusNotImplemented, &Error{Message: "this is an indexer", Hint: "it has no packages of its own: what is pushed to its bucket it finds by itself; `publish status` shows how far it is"})
+	s.answer(w, http.StatusNotImplemented, &Error{Message: "this is an indexer", Hint: "it indexes packages that are pushed to its bucket, without a request; `publish status` shows its progress"})
 }
 
 func well(w http.ResponseWriter, err error) {
@@ -379,7 +379,7 @@ func understand(w http.ResponseWriter, r *http.Request, to any) bool {
 		return false
 	}
 	if _, err := d.Token(); err != io.EOF { // waits for the rest of the body
-		write(w, http.StatusBadRequest, &Error{Message: "request: there is something after the document"})
+		write(w, http.StatusBadRequest, &Error{Message: "request: there is text after the document"})
 		return false
 	}
 	arrived(w)

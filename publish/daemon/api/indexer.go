@@ -36,15 +36,15 @@ func indexerSummary(s events.Status) (word, sentence string) {
 	case !s.Healthy:
 		return "unhealthy", s.Problem
 	case s.Stopping:
-		return "stopping", "nothing is taken any more; what is not finished goes back to the queue"
+		return "stopping", "no messages are accepted; unfinished ones return to the queue"
 	case s.Queue.Error != "":
-		return "waiting", "the queue cannot be asked; it is tried again, and nothing is lost"
+		return "waiting", "the queue cannot be reached; requests are retried, and nothing is lost"
 	case s.Queue.Answered == nil:
 		return "waiting", "the queue has not answered yet"
 	case len(s.Obligations) > 0:
 		return "attention", "an invalidation failed and is retried"
 	case failed > 0:
-		return "attention", "a mirror could not be put in order; it is tried again"
+		return "attention", "a mirror could not be updated; it is retried"
 	case len(s.Dead) > 0:
 		return "attention", "messages went to the dead-letter queue"
 	case again > 0:
@@ -66,7 +66,7 @@ func liveIndexer(s events.Status) nodes {
 	}
 	if len(s.Dead) > 0 {
 		out = append(out, heading("Dead letters"), letters("failed", s.Dead),
-			el("p", class("quiet"), words("mend their cause, and move the messages back from the dead-letter queue")))
+			el("p", class("quiet"), words("fix the cause, and move the messages back from the dead-letter queue")))
 	}
 	if len(s.Left) > 0 {
 		out = append(out, heading("To be delivered again"), letters("stuck", s.Left))
@@ -114,7 +114,7 @@ func indexedMirror(m events.MirrorStatus) node {
 	now := "nothing"
 	switch {
 	case m.Working != nil:
-		now = "being looked at for " + ago(*m.Working)
+		now = "being updated for " + ago(*m.Working)
 	case m.Waiting > 0:
 		now = "waiting: " + plural(m.Waiting, "name")
 	}
@@ -167,12 +167,12 @@ func letters(kind string, all []events.Letter) node {
 var (
 	received    = describe("messages_received_total", "Messages that the queue has delivered.")
 	ended       = describe("messages_total", "Messages by result: handled, left to be delivered again, dead, or returned when the program stopped.", "result")
-	held        = describe("messages_held", "Messages in hand.")
+	held        = describe("messages_held", "Messages that are held.")
 	leftNow     = describe("messages_left", "Messages that were left and have not been delivered again.")
-	oldestEvent = describe("oldest_event_age_seconds", "Age of the oldest object named by a message in hand; 0: there is none.")
-	eventLag    = describe("event_seconds", "Time from an object being stored to its being in the index, with caches invalidated.", "mirror")
-	receives    = describe("queue_receives_total", "How often the queue was asked for messages; three times a minute while there are none.")
-	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue has last answered; before it has, when the program began.")
+	oldestEvent = describe("oldest_event_age_seconds", "Age of the oldest object named by a held message; 0: none.")
+	eventLag    = describe("event_seconds", "Time from storing an object until it is in the index and caches are invalidated.", "mirror")
+	receives    = describe("queue_receives_total", "Requests for messages; three a minute while there are none.")
+	answeredAt  = describe("queue_answered_timestamp_seconds", "When the queue last answered; until its first answer, when the program started.")
 
 	indexerMetrics = []*prometheus.Desc{
 		buildInfo, healthy, received, ended, held, leftNow, oldestEvent, eventLag, receives, answeredAt, queueErrors,

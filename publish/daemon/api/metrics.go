@@ -31,7 +31,7 @@ func NewMetrics(d *daemon.Daemon, version string) *Metrics {
 func newMetrics(all []*prometheus.Desc, collect func(meter)) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(), all: all, collect: collect,
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "publish_s3_requests_total", Help: "Requests to S3, retries included, by operation and status of the answer; 0: there was none."}, []string{"operation", "status"}),
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "publish_s3_requests_total", Help: "Requests to S3, retries included, by operation and status of the response; 0: no response."}, []string{"operation", "status"}),
 	}
 	m.registry.MustRegister(m, m.requests, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -59,8 +59,8 @@ var (
 	stuckPackages        = describe("stuck_packages", "Packages and documents that stay incomplete.", "mirror")
 	paused               = describe("mirror_paused", "1 while a mirror waits for its destination.", "mirror")
 	lastPublish          = describe("last_publish_timestamp_seconds", "When a run last succeeded.", "mirror")
-	latency              = describe("package_seconds", "From a package being taken over to its being in the index.", "mirror")
-	runs                 = describe("runs_total", "Runs that have ended, by result, ok or failed, and class of failure.", "mirror", "result", "class")
+	latency              = describe("package_seconds", "Time from accepting a package until it is in the index.", "mirror")
+	runs                 = describe("runs_total", "Finished runs, by result (ok or failed) and class of failure.", "mirror", "result", "class")
 	switches             = describe("index_switches_total", "Indices that were replaced.", "mirror")
 	indexPackages        = describe("index_packages", "Packages that an index offered after the last run.", "mirror", "path", "layout")
 	indexBytes           = describe("index_bytes", "Size of an index that was last written.", "mirror", "path", "layout")
@@ -72,9 +72,9 @@ var (
 	documents            = describe("documents", "Documents in the source at the last scan.", "mirror")
 	overflows            = describe("hint_overflows_total", "Overflows of the inotify queue.", "mirror")
 	obligations          = describe("obligations", "Invalidations that are due.", "mirror")
-	oldestDuty           = describe("oldest_obligation_age_seconds", "How long the oldest invalidation has been due; 0: none is.", "mirror")
+	oldestDuty           = describe("oldest_obligation_age_seconds", "How long the oldest invalidation has been due; 0: none.", "mirror")
 	invalidated          = describe("caches_told_total", "Invalidations that succeeded.", "mirror")
-	invalidationFailures = describe("cache_failures_total", "Invalidations that failed, or after which clients did not see what was published.")
+	invalidationFailures = describe("cache_failures_total", "Invalidations that failed, or after which clients did not see the published packages.")
 	keyExpiry            = describe("signing_key_expiry_timestamp_seconds", "Expiry of the key that signs the packages of a mirror; absent if it never expires.", "mirror", "fingerprint")
 	queueErrors          = describe("queue_errors_total", "How often the queue could not be used.")
 

@@ -58,7 +58,7 @@ func summary(s daemon.Status) (word, sentence string) {
 	case !s.Healthy:
 		return "unhealthy", s.Problem
 	case s.Stopping:
-		return "stopping", "nothing is taken over any more; what is left is published after the next start"
+		return "stopping", "no packages are accepted; the rest is published after the next start"
 	case s.Trouble != "":
 		return "attention", "the queue cannot be used: " + s.Trouble
 	case paused > 0:
@@ -74,9 +74,9 @@ func summary(s daemon.Status) (word, sentence string) {
 	case len(s.Incomplete) > 0:
 		return "waiting", plural(len(s.Incomplete), "package") + " not complete yet, for the reasons below; everything else is published"
 	case unread > 0:
-		return "working", "sources are read for the first time; what is in them is not known yet"
+		return "working", "sources are being scanned for the first time"
 	case len(s.Obligations) > 0:
-		return "working", "everything is published, and caches are still to be told: clients may see what was there before"
+		return "working", "everything is published, and caches are being invalidated: clients may still see the old index"
 	}
 	return "idle", "everything is published"
 }
@@ -222,7 +222,7 @@ func facts(m daemon.MirrorStatus) node {
 	if m.Scanned {
 		l.fact("source", number(m.Documents)+" documents")
 	} else {
-		l.fact("source", "being looked through")
+		l.fact("source", "being scanned")
 	}
 	for _, x := range m.Indices {
 		what := "index (" + x.Layout + ")"
@@ -270,7 +270,7 @@ func lists(s daemon.Status) nodes {
 		for _, j := range s.Failed {
 			t.rows = append(t.rows, append(cells(strconv.FormatInt(j.ID, 10)), append(nodes{titled(j.Package, j.File)}, cells(j.Mirror, ago(j.Changed), j.Reason)...)...))
 		}
-		out = append(out, heading("Dead letters"), t, el("p", class("quiet"), words("mend them and run "), el("code", words("publish retry"))))
+		out = append(out, heading("Dead letters"), t, el("p", class("quiet"), words("fix the cause and run "), el("code", words("publish retry"))))
 	}
 	out = append(out, incomplete("Stuck", "stuck", s.Stuck)...)
 	out = append(out, incomplete("Not complete yet", "incomplete", s.Incomplete)...)

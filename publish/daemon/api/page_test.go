@@ -128,9 +128,9 @@ func TestTheBannerSaysWhatIsTrue(t *testing.T) {
 		return s
 	}
 	for want, s := range map[string]daemon.Status{
-		"idle: everything is published":     one(func(*daemon.Status, *daemon.MirrorStatus) {}),
-		"working: sources are read for the": one(func(_ *daemon.Status, m *daemon.MirrorStatus) { m.Scanned = false }),
-		"working: everything is published, and caches are still to be told": one(func(s *daemon.Status, _ *daemon.MirrorStatus) {
+		"idle: everything is published":              one(func(*daemon.Status, *daemon.MirrorStatus) {}),
+		"working: sources are being scanned for the": one(func(_ *daemon.Status, m *daemon.MirrorStatus) { m.Scanned = false }),
+		"working: everything is published, and caches are being invalidated": one(func(s *daemon.Status, _ *daemon.MirrorStatus) {
 			s.Obligations = []queue.Obligation{{}}
 		}),
 		"waiting: a destination does not answer as it should: connection refused, trying again (3/10)": one(func(s *daemon.Status, m *daemon.MirrorStatus) {

@@ -8,7 +8,7 @@
 //	pruner                                      publisher
 //	store the notice                            read the notice: there is none, or
 //	wait Fresh and longer                         store an objection, wait as long as the notice says, and
-//	list all documents again                      look whether what it has found is still there
+//	list all documents again                      check that the found objects are still there
 //	before each request that deletes:           store the document, within Fresh
 //	  renew the notice, or stop
 //	  list the objections; obey them
