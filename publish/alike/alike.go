@@ -1,4 +1,4 @@
-// Package alike says once what is the same of many files.
+// Package alike groups equal messages about many files.
 package alike
 
 import (
@@ -13,20 +13,21 @@ import (
 )
 
 const (
-	manyAlike  = 3  // from so many findings on that say the same they are one line
-	namedAlike = 5  // of the packages in it
-	maxLines   = 50 // and so many lines
+	manyAlike  = 3  // this many equal findings become one line
+	namedAlike = 5  // packages that such a line names
+	maxLines   = 50 // lines at most
 )
 
-// A Remark is what is said of one file. String is a line of its own.
+// A Remark is a message about one file. String is a line of its own.
 type Remark interface {
-	// Parts returns the file, what is said of it, on one line, and a kind: remarks of two kinds are never put together.
+	// Parts returns the file, the message, in one line, and a kind: remarks of two kinds are never grouped.
 	Parts() (kind, file, reason string)
 	String() string
 }
 
-// Lines returns remarks as a bounded number of lines, in their order. Those that say the same of several files are one:
-// 11 packages are not signed: zlib-1.3.1-hyibvwk, gcc-13.4.0-fncqki5 and 9 more. If whole is set, each is a line of its own.
+// Lines returns remarks as a bounded number of lines, in their order. Equal remarks about several files become
+// one line: 11 packages are not signed: zlib-1.3.1-hyibvwk, gcc-13.4.0-fncqki5 and 9 more. If whole is set,
+// each is a line of its own.
 func Lines[R Remark](remarks []R, whole bool) []string {
 	var lines []string
 	if whole {
@@ -48,7 +49,7 @@ func Lines[R Remark](remarks []R, whole bool) []string {
 		reason = general(reason)
 		alike := files[same{kind, reason}]
 		switch {
-		case len(alike) == 0: // said already
+		case len(alike) == 0: // printed already
 		case len(lines) == maxLines:
 			return append(lines, fmt.Sprintf("and %d more", len(remarks)-said))
 		case len(alike) < manyAlike:
@@ -63,13 +64,13 @@ func Lines[R Remark](remarks []R, whole bool) []string {
 	return lines
 }
 
-// content matches the name of what a package consists of: a blob of layout v3, or a tarball of layout v2.
+// content matches the name of the content of a package: a blob of layout v3, or a tarball of layout v2.
 var content = regexp.MustCompile(`\bblobs/sha256/[0-9a-f]{2}/[0-9a-f]{64}\b|\bbuild_cache/\S+\.spack\b`)
 
-// general is what is said of a file without the name of its content, which no other file has.
+// general returns a message about a file without the name of its content, which is different for each file.
 func general(reason string) string { return content.ReplaceAllLiteralString(reason, "its content") }
 
-// Few names the first five of many.
+// Few names the first five of a list, and counts the rest.
 func Few(names []string) string {
 	if len(names) <= namedAlike {
 		return strings.Join(names, ", ")
@@ -77,8 +78,8 @@ func Few(names []string) string {
 	return fmt.Sprintf("%s and %d more", strings.Join(names[:namedAlike], ", "), len(names)-namedAlike)
 }
 
-// OneLine returns text that may hold what others wrote, as it is if all of it can be seen, and written
-// out as in Go if not: a name in it must not look like a line of ours.
+// OneLine returns untrusted text unchanged if it has only visible characters, and otherwise quoted as in Go: a
+// name in it must not look like a line of ours.
 func OneLine(text string) string {
 	if spec.Readable(text) {
 		return text
@@ -87,7 +88,7 @@ func OneLine(text string) string {
 	return quoted[1 : len(quoted)-1]
 }
 
-// textOf says what is the same of several files.
+// textOf returns a message about several files.
 func textOf(reason string, files []string) string {
 	what := "packages"
 	names := make([]string, 0, len(files))
@@ -107,7 +108,7 @@ func textOf(reason string, files []string) string {
 	return text + ": " + Few(names)
 }
 
-// ofMany says of many what is said of one; false if that takes more than another verb.
+// ofMany turns a message about one file into the plural; false if that takes more than another verb.
 func ofMany(reason string) (string, bool) {
 	for one, many := range map[string]string{"it is ": "are ", "it has ": "have ", "it depends on ": "depend on "} {
 		if rest, ok := strings.CutPrefix(reason, one); ok && !strings.Contains(rest, " it ") {
@@ -117,8 +118,8 @@ func ofMany(reason string) (string, bool) {
 	return "", false
 }
 
-// shortName is what a package is called in a list: the name of its document, with the beginning of its hash, below the mirror
-// of a tree that it is in. It is false if the file is no document of a package.
+// shortName returns the name of a package in a list: the name of its document, with a short hash, below the
+// path of its mirror in a tree. It returns false if the file is not the document of a package.
 func shortName(file string) (string, bool) {
 	dir, base := path.Split(file)
 	for _, suffix := range []string{".spec.manifest.json", ".spec.json.sig", ".spec.json"} {

@@ -1,7 +1,7 @@
 // Package field names the settings that errors are about.
 //
-// A setting has one name, which is that of its flag without the hyphens in front. A command line, a
-// configuration file and a workflow each show it in their own form, so a message is never searched for names.
+// A setting has one name, that of its flag without the leading hyphens. A command line, a configuration file
+// and a workflow each show it in their own form, so names are never searched for in messages.
 package field
 
 import (
@@ -13,7 +13,7 @@ import (
 // An Error says what is wrong with one setting.
 type Error struct {
 	Name  string // such as "public-url"
-	Value string // what the setting is, if that is to be shown
+	Value string // value of the setting, if it may be shown
 	Err   error
 }
 
@@ -39,7 +39,7 @@ func (e *Error) Under(name string) string {
 	return name + ": " + e.Error()
 }
 
-// Wrap says that an error is about a setting. It returns nil for nil, and each of joined errors alone.
+// Wrap marks an error as one of a setting. It returns nil for nil, and marks joined errors one by one.
 func Wrap(name string, err error) error {
 	var all []error
 	for _, one := range Each(err) {
@@ -51,12 +51,12 @@ func Wrap(name string, err error) error {
 	return errors.Join(all...)
 }
 
-// Refuse says that a setting has a value that it cannot have.
+// Refuse returns an error for an invalid value of a setting.
 func Refuse(name, value, format string, args ...any) error {
 	return &Error{Name: name, Value: value, Err: fmt.Errorf(format, args...)}
 }
 
-// Each returns the errors that were joined.
+// Each returns the parts of a joined error.
 func Each(err error) []error {
 	if err == nil {
 		return nil
@@ -88,7 +88,7 @@ func Name(err error) string {
 	return ""
 }
 
-// Named returns the errors that were joined, with each setting under the name that show gives it.
+// Named returns the parts of a joined error, with each setting named by show.
 func Named(err error, show func(name string) string) error {
 	var all []error
 	for _, one := range Each(err) {
@@ -101,7 +101,7 @@ func Named(err error, show func(name string) string) error {
 	return errors.Join(all...)
 }
 
-// named is an error under another message.
+// named is an error with another message.
 type named struct {
 	message string
 	err     error

@@ -5,14 +5,15 @@ import (
 	"strings"
 )
 
-// A Place is what a command works on beside its destination, such as a mirror that is copied. Its settings have names of their own.
+// A Place is another place of a command besides its destination, such as a mirror to copy from. Its settings
+// have their own names.
 type Place struct {
-	Name     string            // by which the command line calls it: FROM, or --from URL
-	Settings map[string]string // what its settings are called that are not called as those of the destination
-	Own      bool              // its profile was given, so it has other credentials than the destination
+	Name     string            // name on the command line: FROM, or --from URL
+	Settings map[string]string // names of settings that differ from those of the destination
+	Own      bool              // it has its own profile, so other credentials than the destination
 }
 
-// A PlaceError says that an error is about a place.
+// A PlaceError is an error at a place.
 type PlaceError struct {
 	Place
 	err error
@@ -28,7 +29,8 @@ func (e *PlaceError) Error() string {
 
 func (e *PlaceError) Unwrap() error { return e.err }
 
-// Failed says that an error is about the place, with settings as the place calls them or else as show does. It returns nil for nil.
+// Failed marks an error as one at the place, with settings named by the place or by show. It returns nil for
+// nil.
 func (p Place) Failed(err error, show func(name string) string) error {
 	var all []error
 	for _, one := range Each(Named(err, p.Calls(show))) {
@@ -37,7 +39,7 @@ func (p Place) Failed(err error, show func(name string) string) error {
 	return errors.Join(all...)
 }
 
-// Calls is a function that names settings as the place does, and others as show does.
+// Calls returns a function that names settings as the place does, and others as show does.
 func (p Place) Calls(show func(name string) string) func(name string) string {
 	return func(name string) string {
 		if own, ok := p.Settings[name]; ok {

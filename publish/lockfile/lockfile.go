@@ -1,7 +1,7 @@
-// Package lockfile reads spack.lock, which says what an environment of Spack consists of.
+// Package lockfile reads spack.lock, which lists the packages of a Spack environment.
 //
-// Lock files of format 4 and later are read by their shape, since Spack raises the number without changing what is
-// needed here. Older ones are refused: they name packages by hashes that no buildcache has today.
+// Lock files of format 4 and later are read by their structure, since Spack raises the number without changing
+// what is needed here. Older ones are errors: they name packages by hashes that no buildcache has today.
 package lockfile
 
 import (
@@ -17,7 +17,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// oldest is the oldest format that is read: that of Spack 0.18.
+// oldest is the oldest supported format: that of Spack 0.18.
 const oldest = 4
 
 // maxDepth is how many environments may include each other. Spack includes one or two.
@@ -36,31 +36,31 @@ type Node struct {
 // ID names the package for people: zlib@1.3.1/hyibvwk.
 func (n *Node) ID() string { return n.Name + "@" + n.Version + "/" + n.Hash.Short() }
 
-// A Lock is the content of a lock file, with that of the environments that it includes.
+// A Lock is the content of a lock file, including the environments that it includes.
 type Lock struct {
 	nodes map[spec.Hash]*Node
-	roots []spec.Hash // some may be there twice
+	roots []spec.Hash // may have duplicates
 }
 
 // Has reports whether a package belongs to the environment: as a root, as a dependency of any kind, or installed
 // outside Spack.
 func (l *Lock) Has(h spec.Hash) bool { return l.nodes[h] != nil }
 
-// Hashes are those of all packages that belong to the environment, sorted.
+// Hashes returns the hashes of all packages of the environment, sorted.
 func (l *Lock) Hashes() []spec.Hash { return slices.Sorted(maps.Keys(l.nodes)) }
 
-// Len is how many packages belong to the environment.
+// Len returns the number of packages of the environment.
 func (l *Lock) Len() int { return len(l.nodes) }
 
-// All returns every package of the environment, in the order of their hashes: roots, dependencies of any kind, and what is
-// installed outside Spack.
+// All returns every package of the environment, in the order of their hashes: roots, dependencies of any kind,
+// and packages installed outside Spack.
 func (l *Lock) All() []*Node {
 	return slices.SortedFunc(maps.Values(l.nodes), byHash)
 }
 
 func byHash(a, b *Node) int { return strings.Compare(string(a.Hash), string(b.Hash)) }
 
-// Roots returns the packages that the environment was made for, but for those that are installed outside Spack, in the order of their
+// Roots returns the roots of the environment, except those installed outside Spack, in the order of their
 // hashes.
 func (l *Lock) Roots() []*Node {
 	var roots []*Node
@@ -72,9 +72,9 @@ func (l *Lock) Roots() []*Node {
 	return roots
 }
 
-// Needed returns the packages that are installed with the environment: its roots, and all that they depend on by
-// link and run, in the order of their hashes. With builds it returns those as well that were needed to build these.
-// External packages are left out, and what only they depend on.
+// Needed returns the packages that are installed with the environment, in the order of their hashes: its roots,
+// and their link and run dependencies. With builds it also returns their build dependencies. External packages,
+// and packages that only they depend on, are left out.
 func (l *Lock) Needed(builds bool) []*Node {
 	needed := make(map[spec.Hash]*Node)
 	for next := slices.Clone(l.roots); len(next) > 0; next = next[1:] {
@@ -91,7 +91,7 @@ func (l *Lock) Needed(builds bool) []*Node {
 	return slices.SortedFunc(maps.Values(needed), byHash)
 }
 
-// An environment is a lock file, or what one says of an environment that it includes.
+// An environment is a lock file, or the part of one about an included environment.
 type environment struct {
 	Meta *struct {
 		Type    string         `json:"file-type"`
@@ -145,7 +145,7 @@ func (e *environment) check() error {
 	return nil
 }
 
-// add takes the packages of an environment, and of those that it includes.
+// add adds the packages of an environment, and of those that it includes.
 func (l *Lock) add(e environment, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("more than %d environments include each other", maxDepth)
@@ -221,7 +221,7 @@ func nodeOf(h spec.Hash, v jsontext.Value) (*Node, error) {
 	return n, nil
 }
 
-// typesOf are the kinds of a dependency, which stand in one of two places.
+// typesOf returns the types of a dependency, which are in one of two places.
 func typesOf(places ...jsontext.Value) ([]string, error) {
 	for _, v := range places {
 		if v == nil {

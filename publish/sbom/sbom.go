@@ -1,6 +1,7 @@
-// Package sbom writes bills of materials for the packages of a cache and all that they need: SPDX 2.3 and CycloneDX 1.6.
+// Package sbom writes bills of materials of packages of a cache and their dependencies: SPDX 2.3 and CycloneDX
+// 1.6.
 //
-// What is written follows from the packages alone, but for the time. So the same packages make the same document.
+// Apart from the time, the output follows from the packages alone. So the same packages make the same document.
 package sbom
 
 import (
@@ -21,18 +22,18 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// Options say what a document tells besides its packages.
+// Options hold what a document says besides its packages.
 type Options struct {
-	Name     string // of what is described, such as the mirror's URL
-	Base     string // the URL below which clients find the mirror; empty: it is left out
-	Supplier string // the organization that distributes the packages; empty: it is left out
-	Licences bool   // are read from the recipes in tarballs: one more request for each
-	Tool     string // and its Version: what makes the document
+	Name     string // name of the described thing, such as the URL of the mirror
+	Base     string // URL of the mirror for clients; empty: omitted
+	Supplier string // organization that distributes the packages; empty: omitted
+	Licences bool   // read licences from the recipes in tarballs: one more request per package
+	Tool     string // and its Version: the program that writes the document
 	Version  string
 	Created  time.Time
 }
 
-// A Stack is what a document describes.
+// A Stack is the set of packages that a document describes.
 type Stack struct {
 	Options
 	types    query.DepTypes
@@ -44,12 +45,12 @@ type Stack struct {
 type item struct {
 	*query.Node
 	document *inventory.Document // nil: the cache does not have it
-	licence  string              // as its recipe says; empty: not known
-	build    bool                // it is needed only to build others
+	licence  string              // according to its recipe; empty: unknown
+	build    bool                // only a build dependency of others
 }
 
-// New collects builds and all that they need, through dependencies of the types. It reads the documents of those that the
-// mirror has, and fails if one of them cannot be used: a document must not leave anything out.
+// New collects builds and their dependencies of the given types. It reads the documents that the mirror has,
+// and fails if one of them cannot be used: a document must not leave anything out.
 func New(ctx context.Context, r mirror.Reader, inv *inventory.Inventory, roots []*inventory.Build, types query.DepTypes, o Options) (*Stack, error) {
 	s := &Stack{Options: o, types: types, roots: make(map[*query.Node]bool)}
 	for _, b := range roots {
@@ -91,7 +92,7 @@ func New(ctx context.Context, r mirror.Reader, inv *inventory.Inventory, roots [
 	})
 }
 
-// reached returns the roots and all that they need through dependencies of some types.
+// reached returns the roots and all their dependencies of some types.
 func (s *Stack) reached(types query.DepTypes) map[*query.Node]bool {
 	seen := make(map[*query.Node]bool)
 	var next []*query.Node
@@ -110,7 +111,7 @@ func (s *Stack) reached(types query.DepTypes) map[*query.Node]bool {
 	return seen
 }
 
-// Packages is how many packages the document lists.
+// Packages returns the number of packages in the document.
 func (s *Stack) Packages() int { return len(s.packages) }
 
 // digest identifies the content of the document.
@@ -147,7 +148,7 @@ func (it *item) tarball() *inventory.Blob {
 	return it.document.Tarball()
 }
 
-// url is where clients download the package; empty if that is not known.
+// url returns the URL of the package for clients; empty if unknown.
 func (s *Stack) url(it *item) string {
 	t := it.tarball()
 	if t == nil || s.Base == "" {
@@ -156,7 +157,7 @@ func (s *Stack) url(it *item) string {
 	return strings.TrimSuffix(s.Base, "/") + "/" + t.Name
 }
 
-// purl is the package URL. There is no type for Spack, so it is generic, with what tells one build from another.
+// purl returns the package URL. Spack has no type, so it is generic, with qualifiers that identify the build.
 func (s *Stack) purl(it *item) string {
 	q := map[string]string{"spack_hash": it.Hash}
 	if sum := it.sha256(); sum != "" {
@@ -168,7 +169,7 @@ func (s *Stack) purl(it *item) string {
 	return packageurl.NewPackageURL(packageurl.TypeGeneric, "", it.Name, it.Version.String(), packageurl.QualifiersFromMap(q), "").ToString()
 }
 
-// dependencies are those of a package that the document lists.
+// dependencies returns the dependencies of a package that the document lists.
 func (s *Stack) dependencies(it *item) []query.Dependency {
 	var all []query.Dependency
 	for _, d := range it.Dependencies {
@@ -179,7 +180,7 @@ func (s *Stack) dependencies(it *item) []query.Dependency {
 	return all
 }
 
-// about says how a package was built, in Spack's words.
+// about describes how a package was built, in Spack's words.
 func (it *item) about() string {
 	text := "Spack: " + it.Namespace + "." + it.Name + "@" + it.Version.String()
 	for _, word := range []string{it.VariantText(), "arch=" + it.Architecture()} {

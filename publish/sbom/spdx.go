@@ -38,8 +38,8 @@ func (s *Stack) SPDX(w io.Writer) error {
 			doc.Relationships = append(doc.Relationships, relationOf(it.Node, d))
 		}
 	}
-	// As the library's own json.Write does, whose package also holds a reader of all versions that finds methods by name: the
-	// linker would keep every method of the program.
+	// This does what json.Write of the library does. That package also reads all versions and finds methods by
+	// name: the linker would keep every method of the program.
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
@@ -75,7 +75,7 @@ func (s *Stack) spdxPackage(it *item) *v2_3.Package {
 
 var notInElements = regexp.MustCompile(`[^A-Za-z0-9.-]`)
 
-// elementOf identifies a package within the document.
+// elementOf returns the ID of a package within the document.
 func elementOf(n *query.Node) common.ElementID {
 	return common.ElementID(notInElements.ReplaceAllString(n.Name, "-") + "-" + n.Hash)
 }
@@ -84,7 +84,7 @@ func relation(a common.ElementID, how string, b common.ElementID) *v2_3.Relation
 	return &v2_3.Relationship{RefA: common.DocElementID{ElementRefID: a}, Relationship: how, RefB: common.DocElementID{ElementRefID: b}}
 }
 
-// relationOf says what a dependency is for: what only builds or tests a package is no part of it.
+// relationOf returns the purpose of a dependency: a build or test dependency is not a part of the package.
 func relationOf(n *query.Node, d query.Dependency) *v2_3.Relationship {
 	switch {
 	case d.Types&(query.Link|query.Run) != 0:

@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// Names are the names of files, as a flag that may be repeated and takes several with commas between them. An empty name, such as that of a
-// variable that is not set, is an error: it would leave out a check that was asked for.
+// Names are names of files, as the value of a flag that may be repeated and separates names by commas. An empty
+// name, such as that of an unset variable, is an error: a requested check would be omitted.
 type Names []string
 
-// One is the names of at most one file.
+// One returns the names of at most one file.
 func One(name string) Names {
 	if name == "" {
 		return nil
@@ -18,21 +18,21 @@ func One(name string) Names {
 	return Names{name}
 }
 
-// String is what Set takes for these names.
+// String formats the names as Set parses them.
 func (n *Names) String() string {
 	var b strings.Builder
 	if len(*n) > 0 {
 		w := csv.NewWriter(&b)
-		_ = w.Write(*n) // a strings.Builder takes everything
+		_ = w.Write(*n) // a strings.Builder returns no error
 		w.Flush()
 	}
 	return strings.TrimSuffix(b.String(), "\n")
 }
 
-// Type is that of a flag.
+// Type is the type of the flag.
 func (n *Names) Type() string { return "strings" }
 
-// ErrEmpty is an empty value that was given: leaving it out would leave out a check that was asked for.
+// ErrEmpty means that an empty value was given: ignoring it would omit a requested check.
 var ErrEmpty = errors.New("it is empty: is the variable or the secret set that it comes from? Leave the setting out if it is not wanted")
 
 // Set adds names.
@@ -50,15 +50,15 @@ func (n *Names) Set(text string) error {
 	return nil
 }
 
-// A Name is that of a file, as a flag. If it is given, it is not empty.
+// A Name is the name of a file, as the value of a flag. It cannot be set to an empty name.
 type Name string
 
 func (n *Name) String() string { return string(*n) }
 
-// Type is that of a flag.
+// Type is the type of the flag.
 func (n *Name) Type() string { return "string" }
 
-// Set takes a name.
+// Set sets the name.
 func (n *Name) Set(text string) error {
 	if text == "" {
 		return ErrEmpty

@@ -8,14 +8,14 @@ import (
 	"syscall"
 )
 
-// A Number is that of a file that the caller has opened, as a flag. Its content is a secret, so what is given in its place is never shown: it may be the
-// secret itself.
+// A Number is the number of an open file of the caller, as the value of a flag. The file holds a secret. A
+// wrong value is never shown, because it may be the secret itself.
 type Number struct {
-	n     int // negative: what was given is no number
+	n     int // negative: the value is not a number
 	given bool
 }
 
-// Given reports whether there is one.
+// Given reports whether a number was given.
 func (f *Number) Given() bool { return f.given }
 
 func (f *Number) String() string {
@@ -25,10 +25,10 @@ func (f *Number) String() string {
 	return strconv.Itoa(f.n)
 }
 
-// Type is that of a flag.
+// Type is the type of the flag.
 func (f *Number) Type() string { return "number" }
 
-// Set takes a number. What is none is refused when it is read, since an error of Set would show it.
+// Set sets the number. Read reports a wrong value, since an error of Set would show it.
 func (f *Number) Set(text string) error {
 	n, err := strconv.Atoi(text)
 	if err != nil {
@@ -38,7 +38,7 @@ func (f *Number) Set(text string) error {
 	return nil
 }
 
-// Read returns at most so many bytes of the file, and closes it.
+// Read returns at most the given number of bytes of the file, and closes it.
 func (f *Number) Read(most int64) ([]byte, error) {
 	if f.n < 0 {
 		return nil, errors.New("want the number of an open file (what is given is not shown: it may be the secret itself)")
@@ -46,7 +46,7 @@ func (f *Number) Read(most int64) ([]byte, error) {
 	file := os.NewFile(uintptr(f.n), "the open file of that number")
 	defer file.Close()
 	content, err := io.ReadAll(io.LimitReader(file, most))
-	if errors.Is(err, syscall.EBADF) || errors.Is(err, os.ErrInvalid) { // which os.NewFile does not find out
+	if errors.Is(err, syscall.EBADF) || errors.Is(err, os.ErrInvalid) { // os.NewFile does not detect it
 		err = errors.New("no file of that number is open for reading: open one, as the shell does with 3< FILE for the number 3")
 	}
 	return content, err
