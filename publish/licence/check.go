@@ -10,10 +10,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// ErrRefused: the rules do not permit that a package is published.
+// ErrRefused means that the rules do not permit publishing a package.
 var ErrRefused = errors.New("it may not be published")
 
-// CheckName judges a package that the destination has already, by its name. No rules permit all.
+// CheckName judges a package that the destination already has, by its name. Nil rules permit all packages.
 func (r *Rules) CheckName(p *buildcache.Package) []error {
 	if r == nil {
 		return nil
@@ -24,7 +24,8 @@ func (r *Rules) CheckName(p *buildcache.Package) []error {
 	return nil
 }
 
-// Check judges a package of a source whose spec was read, and notes its licence. No rules permit all.
+// Check judges a package of a source whose spec was read, and records its licence. Nil rules permit all
+// packages.
 func (r *Rules) Check(ctx context.Context, p *buildcache.Package) []error {
 	if r == nil {
 		return nil

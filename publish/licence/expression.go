@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// An expression is one of SPDX: a licence, or several of which all or any bind.
+// An expression is an SPDX expression: a licence, or several of which all or any apply.
 type expression struct {
-	name string // of a licence, with its exception; empty: see of
+	name string // name of a licence, with its exception; empty: see of
 	any  bool   // one of them is enough
 	of   []expression
 }
@@ -18,7 +18,8 @@ var errExpression = errors.New("no expression of SPDX")
 
 var identifier = regexp.MustCompile(`^[A-Za-z0-9.-]+\+?( WITH [A-Za-z0-9.-]+)?$`)
 
-// IsExpression reports whether a licence has the form of an SPDX expression of listed licences. Whether each is listed is not known here.
+// IsExpression reports whether a licence has the form of an SPDX expression. It does not check whether SPDX
+// lists the licences.
 func IsExpression(text string) bool {
 	e, err := parse(text)
 	return err == nil && e.listed()
@@ -31,7 +32,7 @@ func (e expression) listed() bool {
 	return !slices.ContainsFunc(e.of, func(part expression) bool { return !part.listed() })
 }
 
-// parse reads an SPDX expression. AND binds stronger than OR.
+// parse parses an SPDX expression. AND binds more tightly than OR.
 func parse(text string) (expression, error) {
 	p := parser{strings.Fields(strings.NewReplacer("(", " ( ", ")", " ) ").Replace(text))}
 	e, err := p.either()
@@ -43,7 +44,7 @@ func parse(text string) (expression, error) {
 
 type parser struct{ words []string }
 
-// accept takes the next word if it is the one that is wanted.
+// accept consumes the next word if it is the given one.
 func (p *parser) accept(word string) bool {
 	if len(p.words) == 0 || !strings.EqualFold(p.words[0], word) {
 		return false
@@ -98,7 +99,7 @@ func (p *parser) name() (string, error) {
 	}
 }
 
-// refused is the first licence because of which an expression is not permitted; empty: it is.
+// refused returns the first licence for which an expression is not permitted; empty: it is permitted.
 func (e expression) refused(permits func(string) bool) string {
 	if e.name != "" {
 		if permits(e.name) {

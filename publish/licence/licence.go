@@ -1,7 +1,8 @@
-// Package licence judges which packages may be published: by a list, and by what the recipe of a package says of its licence.
+// Package licence judges which packages may be published: by a list, and by the licence in the recipe of a
+// package.
 //
-// Spack stores the recipe of a package in its tarball. The recipe is read as text and never run, so what it computes is not known. What
-// cannot be decided counts against publishing.
+// Spack stores the recipe of a package in its tarball. The recipe is parsed as text and never run, so computed
+// values are unknown. What cannot be decided counts against publishing.
 package licence
 
 import (
@@ -14,22 +15,23 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// Rules say what may be published. The zero Rules refuse what recipes say may not be redistributed.
+// Rules say what may be published. The zero Rules refuse packages whose recipes forbid redistribution.
 type Rules struct {
 	Packages Names `yaml:"packages"`
 	Licenses Names `yaml:"licenses"`
-	// Unknown says what becomes of a package whose licence is not known: allow (default) or deny.
+	// Unknown says what to do with a package whose licence is unknown: allow (default) or deny.
 	Unknown string `yaml:"unknown"`
 }
 
 // Names are patterns, which may hold *, ? and [...].
 type Names struct {
-	// Allow are allowed, whatever else is said. Of licences: if there is any, no others are.
+	// Allow are allowed whatever other rules say. For licences: if the list is not empty, other licences are
+	// refused.
 	Allow []string `yaml:"allow"`
 	Deny  []string `yaml:"deny"`
 }
 
-// Validate returns all that is wrong with rules.
+// Validate returns all mistakes in the rules.
 func (r *Rules) Validate() error {
 	var errs []error
 	for _, p := range slices.Concat(r.Packages.Allow, r.Packages.Deny, r.Licenses.Allow, r.Licenses.Deny) {
@@ -43,16 +45,16 @@ func (r *Rules) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Facts are what a recipe says of a package.
+// Facts are the statements of a recipe about a package.
 type Facts struct {
-	Known    bool   // there is a recipe
-	Licence  string // an SPDX expression, as it stands in the recipe; empty: it names none
+	Known    bool   // the package has a recipe
+	Licence  string // an SPDX expression, as written in the recipe; empty: none
 	NoBinary string // why binaries may not be redistributed; empty: they may
 	About    string // the first paragraph of its description
-	Homepage string // as it stands in the recipe
+	Homepage string // as written in the recipe
 }
 
-// byName judges a package by its name alone. decided is false if its recipe must be asked.
+// byName judges a package by its name alone. decided is false if the recipe decides.
 func (r *Rules) byName(name string) (reason string, decided bool) {
 	if matches(r.Packages.Allow, name) {
 		return "", true
@@ -95,7 +97,7 @@ func (r *Rules) licence(text string) string {
 	return ""
 }
 
-// permits reports whether one licence may be published. An exception (WITH) is part of it; patterns may leave it out.
+// permits reports whether a licence may be published. An exception (WITH) is part of it; patterns may omit it.
 func (r *Rules) permits(name string) bool {
 	base, _, _ := strings.Cut(name, " WITH ")
 	if matches(r.Licenses.Deny, name) || matches(r.Licenses.Deny, base) {
@@ -107,7 +109,7 @@ func (r *Rules) permits(name string) bool {
 // unslashed replaces the slash, which path.Match treats specially: the licence of some recipes is an address.
 var unslashed = strings.NewReplacer("/", "\x00")
 
-// matches compares without regard to case, as SPDX does.
+// matches ignores case, as SPDX does.
 func matches(patterns []string, name string) bool {
 	name = unslashed.Replace(strings.ToLower(name))
 	return slices.ContainsFunc(patterns, func(p string) bool {
@@ -116,7 +118,7 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// Of returns what a recipe says of a package of a graph. Nil is no recipe.
+// Of returns the statements of a recipe about a package of a graph. Nil means that there is no recipe.
 func (r *Recipe) Of(g *query.Graph, n *query.Node) Facts {
 	if r == nil {
 		return Facts{}
@@ -138,7 +140,7 @@ func (r *Recipe) Of(g *query.Graph, n *query.Node) Facts {
 		}
 	}
 	for _, base := range r.bases {
-		if strings.HasPrefix(base, "IntelOneApi") { // which says so in a file that no tarball has
+		if strings.HasPrefix(base, "IntelOneApi") { // it says so in a file that no tarball has
 			f.NoBinary = "its recipe is an " + base + ", of which binaries may not be redistributed"
 		}
 	}

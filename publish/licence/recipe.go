@@ -6,9 +6,9 @@ import (
 	"unicode"
 )
 
-// A Recipe is what the text of a package.py says, as far as it can be read without running it.
+// A Recipe holds the statements of a package.py, as far as it can be read without running it.
 type Recipe struct {
-	about    string // the first paragraph of what it says of the package
+	about    string // first paragraph of its description
 	homepage string
 	bases    []string
 	licences []statement
@@ -32,8 +32,8 @@ func Parse(text, name string) *Recipe {
 	class := className(name)
 	named := slices.ContainsFunc(lines, func(l line) bool { return l.class() == class })
 	var blocks []block
-	within := false // the class of the package
-	began := false  // with the line before
+	within := false // within the class of the package
+	began := false  // the class began on the previous line
 	for _, l := range lines {
 		for len(blocks) > 0 && l.indent <= blocks[len(blocks)-1].indent {
 			blocks = blocks[:len(blocks)-1]
@@ -66,10 +66,10 @@ func Parse(text, name string) *Recipe {
 	return r
 }
 
-// maxAbout is how many characters of a description are kept.
+// maxAbout is the maximum length of a stored description in characters.
 const maxAbout = 400
 
-// paragraph is the first one of a description, in one line.
+// paragraph returns the first paragraph of a description, in one line.
 func paragraph(text string) string {
 	var lines []string
 	for l := range strings.Lines(strings.TrimSpace(text)) {
@@ -123,7 +123,8 @@ func first(a map[string]token, names ...string) token {
 	return token{}
 }
 
-// arguments reads the arguments of a call: by name, or by position from 0. A value that is no single literal has the kind other.
+// arguments parses the arguments of a call: by name, or by position from 0. A value other than a single literal
+// has the kind other.
 func arguments(t []token) map[string]token {
 	a := make(map[string]token)
 	position, depth := 0, 0
@@ -160,7 +161,7 @@ func arguments(t []token) map[string]token {
 	return a
 }
 
-// literal is the value of an argument. Strings beside each other are one.
+// literal returns the value of an argument. Adjacent strings are joined.
 func literal(value []token) token {
 	if len(value) == 1 {
 		return value[0]
@@ -203,7 +204,7 @@ func (l line) block() (block, bool) {
 	return b, true // of any other, such as if, the condition cannot be decided
 }
 
-// class is the name of the class that a line begins; empty: it begins none.
+// class returns the name of the class that a line begins; empty: none.
 func (l line) class() string {
 	if t := l.tokens; l.indent == 0 && len(t) > 2 && t[0].is("class") {
 		return t[1].text
@@ -220,7 +221,7 @@ func (l line) bases() (names []string) {
 	return names
 }
 
-// className is the name that Spack gives to the class of a package.
+// className returns Spack's name for the class of a package.
 func className(name string) string {
 	var b strings.Builder
 	for _, part := range strings.FieldsFunc(name, func(c rune) bool { return c == '-' || c == '_' }) {
@@ -249,13 +250,13 @@ type token struct {
 // is reports whether a token is a word or a character of the language.
 func (t token) is(text string) bool { return t.kind != str && t.text == text }
 
-// A line is a logical one of Python: what is in brackets continues in the next one.
+// A line is a logical line of Python: within brackets it continues on the next line.
 type line struct {
 	indent int
 	tokens []token
 }
 
-// opening is the prefix and the quotes with which a string begins, if a text begins with one.
+// opening returns the prefix and the quotes of a string at the beginning of a text, if there is one.
 func opening(text string) (prefix, quotes string) {
 	rest := strings.TrimLeft(text[:min(2, len(text))], "rRbBuUfF")
 	prefix = text[:min(2, len(text))-len(rest)]
@@ -267,7 +268,7 @@ func opening(text string) (prefix, quotes string) {
 	return "", ""
 }
 
-// wordIn is the word, name or number, with which a text begins.
+// wordIn returns the word, name or number, at the beginning of a text.
 func wordIn(text string) string {
 	end := strings.IndexFunc(text, func(c rune) bool { return c != '_' && c != '.' && !unicode.IsLetter(c) && !unicode.IsDigit(c) })
 	if end < 0 {
@@ -276,7 +277,7 @@ func wordIn(text string) string {
 	return strings.TrimRight(text[:end], ".")
 }
 
-// logicalLines reads Python, roughly: comments are left out, and what is no Python is characters.
+// logicalLines splits Python roughly into lines: comments are left out, and unknown syntax becomes characters.
 func logicalLines(text string) []line {
 	var all []line
 	var now line
@@ -314,7 +315,7 @@ func logicalLines(text string) []line {
 	return all
 }
 
-// next is the first token of a text, of kind 0 if there is nothing to keep, and the rest.
+// next returns the first token of a text, of kind 0 if there is none to keep, and the rest.
 func next(text string) (token, string) {
 	switch c := text[0]; {
 	case c == ' ' || c == '\t' || c == '\r':

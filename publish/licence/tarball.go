@@ -13,13 +13,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// Limits on what is read to find a recipe. Spack writes its own files, and so recipes, near the beginning of a tarball.
+// Limits on reading a tarball for its recipe. Spack writes its own files, including recipes, near the beginning
+// of a tarball.
 const (
 	maxUnpacked = 256 << 20
 	maxRecipe   = 4 << 20
 )
 
-// find reads the recipe of a package from its tarball; nil: it has none. Reading stops as soon as it is known.
+// find reads the recipe of a package from its tarball; nil: it has none. It stops reading as soon as the answer
+// is known.
 func find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error) {
 	zr, err := gzip.NewReader(tarball)
 	if err != nil {
@@ -57,7 +59,7 @@ func find(ctx context.Context, tarball io.Reader, n *query.Node) (*Recipe, error
 	}
 }
 
-// Read finds out what the recipe in a stored tarball says of a package. As little of the tarball is read as possible.
+// Read returns the statements of the recipe in a stored tarball. It reads as little of the tarball as possible.
 func Read(ctx context.Context, r mirror.Reader, tarball string, g *query.Graph, n *query.Node) (Facts, error) {
 	o, err := r.Open(ctx, tarball)
 	if err != nil {
@@ -71,7 +73,7 @@ func Read(ctx context.Context, r mirror.Reader, tarball string, g *query.Graph, 
 	return recipe.Of(g, n), nil
 }
 
-// paths are the ends of the names that the recipe of a package may have in its tarball.
+// paths returns the possible ends of the name of a package's recipe in its tarball.
 func paths(n *query.Node) []string {
 	module := strings.ReplaceAll(n.Name, "-", "_")
 	if module != "" && module[0] >= '0' && module[0] <= '9' {

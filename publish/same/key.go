@@ -12,8 +12,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A DamagedKeyError says that the copy of a key that a mirror holds cannot be read. It may have held a revocation, so
-// the key signs nothing until the copy is put right.
+// A DamagedKeyError says that the copy of a key in a mirror cannot be read. It may have held a revocation, so
+// the key signs nothing until the copy is repaired.
 type DamagedKeyError struct {
 	Key key.Fingerprint
 	err error
@@ -25,14 +25,14 @@ func (e *DamagedKeyError) Error() string {
 
 func (e *DamagedKeyError) Unwrap() error { return e.err }
 
-// Mend says how a copy that cannot be read is put right.
+// Mend says how to repair an unreadable copy.
 const Mend = "put it right with the public key as it is now, and with its revocation if it has one: publish keys add"
 
-// ReadKey reads a public key of a mirror. The error is a *DamagedKeyError if it is there and cannot be read, and
-// mirror.ErrNotExist if it is not.
+// ReadKey reads a public key of a mirror. The error is a *DamagedKeyError if it exists but cannot be read, and
+// mirror.ErrNotExist if it does not exist.
 func ReadKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fingerprint) (*key.Public, error) {
 	public, err := buildcache.ReadKey(ctx, f, r, k)
-	if errors.Is(err, mirror.ErrNotExist) { // the document, or what it points at
+	if errors.Is(err, mirror.ErrNotExist) { // the document, or the object that it refers to
 		if _, err := r.Stat(ctx, f.KeyName(k)); err != nil {
 			return nil, err
 		}
@@ -45,9 +45,9 @@ func ReadKey(ctx context.Context, f buildcache.Layout, r mirror.Reader, k key.Fi
 	return public, err
 }
 
-// Merged are the objects that make a key known, merged with the copy of it that a mirror holds, and the version of
-// the document that they replace. They are nil if the copy says as much already. One that cannot be read is an error,
-// and is replaced with repair.
+// Merged returns the objects that publish the key merged with the copy of it in a mirror, and the version of
+// the document that they replace. They are nil if the copy already says as much. An unreadable copy is an
+// error, or is replaced with repair.
 func Merged(ctx context.Context, f buildcache.Layout, s mirror.Store, public *key.Public, repair bool) ([]buildcache.Object, mirror.Version, error) {
 	info, err := s.Stat(ctx, f.KeyName(public.Fingerprint()))
 	if errors.Is(err, mirror.ErrNotExist) {
@@ -73,8 +73,8 @@ func Merged(ctx context.Context, f buildcache.Layout, s mirror.Store, public *ke
 	return objects, info.Version, err
 }
 
-// anew are the objects that make a key known in the place of a copy that cannot be read. Content under its name is
-// never replaced, so where that is damaged, an empty line more gives the key another name.
+// anew returns the objects that publish the key in place of an unreadable copy. Content under its name is never
+// replaced: if that content is damaged, an extra empty line gives the key another name.
 func anew(ctx context.Context, f buildcache.Layout, r mirror.Reader, public *key.Public) ([]buildcache.Object, error) {
 	armored, err := public.Armored()
 	if err != nil {
@@ -96,17 +96,16 @@ func anew(ctx context.Context, f buildcache.Layout, r mirror.Reader, public *key
 	}
 }
 
-// A Published is a key as a mirror holds it once it is published.
+// A Published is the state of a key in a mirror after it is published.
 type Published struct {
 	Public  *key.Public
-	Objects []buildcache.Object // that make it known
-	Absent  []buildcache.Object // those of them that are to be stored
-	// Damage is what is wrong with the copy that the mirror has already, which stays as it is; nil: nothing, or it
-	// has none.
+	Objects []buildcache.Object // objects of the key
+	Absent  []buildcache.Object // those of them that must be stored
+	// Damage is what is wrong with the existing copy, which stays unchanged; nil: nothing, or there is no copy.
 	Damage error
 }
 
-// Key compares a key with what the mirror holds of it. Of a copy that the mirror has already, everything stays said.
+// Key compares a key with the copy of it in a mirror. Nothing that the copy says is lost.
 func Key(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, public *key.Public, objects []buildcache.Object) (Published, error) {
 	out := Published{Public: public, Objects: objects}
 	document := objects[len(objects)-1]
@@ -131,7 +130,7 @@ func Key(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mi
 	return out, nil
 }
 
-// sameKey compares the document of a key with the one that is there.
+// sameKey compares the document of a key with the existing one.
 func sameKey(ctx context.Context, r mirror.Reader, info mirror.Info, document buildcache.Object) (bool, error) {
 	content, err := blob.ReadAll(document.Content)
 	if err != nil || info.MD5 != "" && info.MD5 == buildcache.MD5(content) {
@@ -144,7 +143,7 @@ func sameKey(ctx context.Context, r mirror.Reader, info mirror.Info, document bu
 	return string(there) == string(content), err
 }
 
-// mergeThere merges a key with the copy that is there, and reports whether that is more than the copy says.
+// mergeThere merges a key with the existing copy, and reports whether the result says more than the copy.
 func (p *Published) mergeThere(ctx context.Context, f buildcache.Layout, r mirror.Reader) (more bool, err error) {
 	objects, err := f.ReadKey(ctx, r, p.Public.Fingerprint())
 	if err != nil {
@@ -165,8 +164,8 @@ func (p *Published) mergeThere(ctx context.Context, f buildcache.Layout, r mirro
 	return true, err
 }
 
-// Known is what a key and the copy of it that the mirror holds say. A copy that cannot be read is a *DamagedKeyError.
-// One that is the same by its document is not read.
+// Known merges a key with the copy of it in the mirror. An unreadable copy is a *DamagedKeyError. A copy with
+// an equal document is not read.
 func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, public *key.Public) (*key.Public, error) {
 	objects, err := buildcache.KeyObjects(f, public)
 	if err != nil {
@@ -188,10 +187,10 @@ func Known(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r 
 	return known, err
 }
 
-// Retirements tell which keys were retired in mirrors.
+// Retirements list the retired keys of mirrors.
 type Retirements []Retirement
 
-// A Retirement tells which keys were retired in one layout of a mirror, as far as it was listed.
+// A Retirement lists the retired keys of one layout of a mirror.
 type Retirement struct {
 	Layout buildcache.Layout
 	Seen   *buildcache.Survey
@@ -214,8 +213,8 @@ func (all Retirements) Holds(k key.Fingerprint) bool {
 	return slices.ContainsFunc(all, func(r Retirement) bool { return r.Seen.Retired(r.Layout, k) })
 }
 
-// KeyIndex reports whether the index of keys that is there names all of these keys. It may name more, of which those
-// that were retired are returned.
+// KeyIndex reports whether the existing index of keys names all of these keys. It may name more; the retired
+// ones among these are returned.
 func KeyIndex(ctx context.Context, seen *buildcache.Survey, f buildcache.Layout, r mirror.Reader, index buildcache.Object, keys []key.Fingerprint) (names bool, retired []key.Fingerprint, err error) {
 	info, there := seen.Objects[index.Name]
 	if !there {

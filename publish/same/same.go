@@ -1,4 +1,5 @@
-// Package same compares what is to be stored with what is there under its name, in as few requests as possible.
+// Package same compares objects to store with the existing ones of the same names, in as few requests as
+// possible.
 package same
 
 import (
@@ -22,9 +23,9 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// Document compares a document with what is there: by its MD5 where the listing tells, and by
-// reading it where that leaves a doubt that matters. An MD5 that differs proves nothing
-// in a bucket that is encrypted with KMS. Without doubt, a document that differs by its MD5 is taken for another one.
+// Document compares a document with the existing one: by its MD5 if the listing has it, and by reading the
+// existing one if a relevant doubt remains. In a bucket encrypted with KMS a different MD5 proves nothing.
+// Without doubt, a document with a different MD5 counts as another one.
 func Document(ctx context.Context, r mirror.Reader, info mirror.Info, document []byte, doubt bool) (bool, error) {
 	if info.Size != int64(len(document)) {
 		return false, nil
@@ -33,20 +34,20 @@ func Document(ctx context.Context, r mirror.Reader, info mirror.Info, document [
 		return true, nil
 	}
 	if info.MD5 != "" && !doubt {
-		return false, nil // kept in either case
+		return false, nil // both cases keep it
 	}
 	content, _, err := mirror.Read(ctx, r, info.Name, buildcache.MaxDocument)
 	return string(content) == string(document), err
 }
 
-// Listed reports whether an object, which is in memory, is what is listed under its name, as far as the listing tells.
+// Listed reports whether an object in memory equals the listed one of its name, as far as the listing tells.
 func Listed(info mirror.Info, o buildcache.Object) (bool, error) {
 	content, err := blob.ReadAll(o.Content)
 	return err == nil && info.MD5 != "" && info.MD5 == buildcache.MD5(content), err
 }
 
-// File compares by checksums: the MD5 that S3 keeps of what was sent in one
-// request, else the CRC64NVME that it keeps of what was sent in parts, else the content.
+// File compares by checksums: by the MD5 that S3 keeps of an object sent in one request, otherwise by the
+// CRC64NVME that it keeps of an object sent in parts, otherwise by content.
 func File(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror.Info) (bool, error) {
 	if there.Size != o.Size {
 		return false, nil
@@ -75,7 +76,8 @@ func File(ctx context.Context, s mirror.Store, o buildcache.Object, there mirror
 	return blob.Digest(h.Sum(nil)) == o.Digest, err
 }
 
-// Tarball makes sure that a tarball of layout v2, whose name does not tell its content, is not that of another build.
+// Tarball checks that an existing tarball of layout v2, whose name does not identify its content, is not of
+// another build.
 func Tarball(ctx context.Context, seen *buildcache.Survey, l buildcache.Layout, s mirror.Store, b buildcache.Object) error {
 	there, ok := seen.Objects[b.Name]
 	if !ok || l.NamesContent() {
@@ -91,8 +93,8 @@ func Tarball(ctx context.Context, seen *buildcache.Survey, l buildcache.Layout, 
 	return err
 }
 
-// Short reports whether a document that is there is too short to say what another one says, whatever signatures the
-// two have.
+// Short reports whether an existing document is too short to have the same text as another one, whatever their
+// signatures.
 func Short(there mirror.Info, document []byte) bool {
 	text, err := key.Text(document)
 	return err == nil && there.Size < int64(len(text))*9/10
@@ -100,7 +102,7 @@ func Short(there mirror.Info, document []byte) bool {
 
 const maxSpecs = 64 << 20 // bytes of the specs of one document
 
-// Unreadable reads documents that are there and returns, by name, what is wrong with those that no client can read.
+// Unreadable reads existing documents and returns, by name, what is wrong with those that no client can read.
 func Unreadable(ctx context.Context, l buildcache.Layout, r mirror.Reader, names []string) (map[string]error, error) {
 	wrong := make([]error, len(names))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(names), func(ctx context.Context, i int) error {
@@ -111,7 +113,7 @@ func Unreadable(ctx context.Context, l buildcache.Layout, r mirror.Reader, names
 		_, unreadable := errors.AsType[*buildcache.ContentError](err)
 		_, withdrawn := errors.AsType[*tombstone.Error](err)
 		switch {
-		case withdrawn, errors.Is(err, mirror.ErrNotExist): // which are not there for clients
+		case withdrawn, errors.Is(err, mirror.ErrNotExist): // clients do not see them
 			return nil
 		case unreadable:
 			wrong[i] = err

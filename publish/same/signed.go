@@ -10,8 +10,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Text compares the text of a document with that of the one that is there under a name, whatever signatures they
-// have, and reports whether the one that is there is signed.
+// Text compares the text of a document with that of the existing one of a name, ignoring signatures, and
+// reports whether the existing one is signed.
 func Text(ctx context.Context, r mirror.Reader, name string, document []byte) (same, signed bool, err error) {
 	there, _, err := mirror.Read(ctx, r, name, buildcache.MaxDocument)
 	if err != nil {
@@ -22,11 +22,11 @@ func Text(ctx context.Context, r mirror.Reader, name string, document []byte) (s
 	return haveErr == nil && wantErr == nil && string(have) == string(want), key.Signed(there), nil
 }
 
-// MaxSignature is how large a detached signature may be that is read.
+// MaxSignature is the maximum size of a detached signature that is read, in bytes.
 const MaxSignature = 64 << 10
 
-// Detached checks a detached signature that is there, of content at hand, by trusted keys. It returns which key the
-// signature says has made it, which version of it was read, and what is to be said against it.
+// Detached checks an existing detached signature of the given content with trusted keys. It returns the key
+// that the signature names, the version of the signature that was read, and what is wrong with it.
 func Detached(ctx context.Context, r mirror.Reader, there mirror.Info, content blob.Source, trusted *key.Ring) (by key.Issuer, v mirror.Version, objection, err error) {
 	if there.Size > MaxSignature {
 		return by, there.Version, fmt.Errorf("it has %d bytes, and a signature has at most %d", there.Size, MaxSignature), nil
