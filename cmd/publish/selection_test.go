@@ -33,3 +33,18 @@ func TestASpecInSeveralArguments(t *testing.T) {
 		}
 	}
 }
+
+// The first generation of a view adds all its packages.
+func TestTheFirstGenerationOfAView(t *testing.T) {
+	m := t.TempDir()
+	for _, command := range []string{"publish " + spack(t, "v3-unsigned") + " " + m, "view set " + m + " v zlib"} {
+		args := strings.Fields(strings.TrimPrefix(command, "publish "))
+		if code, _, stderr := execute(t, nil, args...); code != cli.ExitDone {
+			t.Fatalf("%s: exit code %d\n%s", command, code, stderr)
+		}
+	}
+	code, stdout, stderr := execute(t, nil, "history", m, "--view", "v", "--json")
+	if code != cli.ExitDone || !strings.Contains(stdout, `zlib@1.3.1/`) {
+		t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+}

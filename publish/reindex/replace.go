@@ -56,6 +56,11 @@ func Replace(ctx context.Context, f buildcache.Layout, s mirror.Store, make Make
 				}
 				c.x = now
 			}
+		}
+		if now == nil && was.Version == mirror.Absent {
+			now = new(indices.Set) // the first index adds all its packages
+		}
+		if now != nil {
 			offers := c.x.Since(now)
 			c.offers = &offers
 		}
