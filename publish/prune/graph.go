@@ -19,7 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A graph holds packages and what they depend on, in little memory: there may be hundreds of thousands.
+// A graph holds packages and their dependencies in little memory: there may be hundreds of thousands.
 type graph struct {
 	at    map[spec.Hash]int32
 	nodes []node
@@ -32,13 +32,13 @@ type node struct {
 	hash          spec.Hash
 	name, version string
 	from, to      int32 // its dependencies, in edges
-	known         bool  // a record says what it depends on
+	known         bool  // a record lists its dependencies
 	offered       bool  // by an index
 }
 
 func newGraph() *graph { return &graph{at: make(map[spec.Hash]int32), texts: make(map[string]string)} }
 
-// id returns the position of a package, which is added if it is not there.
+// id returns the position of a package. It adds the package if necessary.
 func (g *graph) id(h spec.Hash) int32 {
 	if at, ok := g.at[h]; ok {
 		return at
@@ -59,7 +59,7 @@ func (g *graph) text(s string) string {
 	return s
 }
 
-// add adds a package with its dependencies. Where two records of one package differ, the dependencies of both count.
+// add adds a package with its dependencies. If two records of a package differ, the dependencies of both count.
 func (g *graph) add(n *spec.Node, offered bool) {
 	at := g.id(n.Hash)
 	from := int32(len(g.edges))
@@ -82,7 +82,7 @@ func (g *graph) add(n *spec.Node, offered bool) {
 	r.offered = r.offered || offered
 }
 
-// copy adds a package, and all that it depends on, from another graph.
+// copy adds a package and all its dependencies from another graph.
 func (g *graph) copy(from *graph, h spec.Hash) {
 	for next := []spec.Hash{h}; len(next) > 0; {
 		h, next = next[len(next)-1], next[:len(next)-1]
@@ -102,10 +102,10 @@ func (g *graph) copy(from *graph, h spec.Hash) {
 	}
 }
 
-// needs are the packages that one depends on.
+// needs returns the dependencies of a package.
 func (g *graph) needs(at int32) []int32 { return g.edges[g.nodes[at].from:g.nodes[at].to] }
 
-// closure returns which packages some need, these included.
+// closure returns packages and all their dependencies.
 func (g *graph) closure(roots []int32) []bool {
 	in := make([]bool, len(g.nodes))
 	next := make([]int32, 0, len(roots))
@@ -128,8 +128,8 @@ func (g *graph) closure(roots []int32) []bool {
 	return in
 }
 
-// readIndex adds the records of an index, which it reads as a stream. The digest is checked if it is known. offered is called
-// with what the index offers; it may be nil.
+// readIndex adds the records of an index, which it reads as a stream. It checks the digest if that is known.
+// offered, if not nil, is called with each package that the index offers.
 func (g *graph) readIndex(ctx context.Context, r mirror.Reader, name string, digest blob.Digest, version int, offered func(int32)) error {
 	o, err := r.Open(ctx, name)
 	if err != nil {
@@ -157,7 +157,7 @@ func (g *graph) scan(body io.Reader, version int, offered func(int32)) error {
 		if name == index.Member {
 			v, err := dec.ReadValue()
 			if err == nil && json.Unmarshal(v, &g.place) != nil {
-				g.place = history.Place{} // it says nothing, as in layout v3
+				g.place = history.Place{} // none, as in layout v3
 			}
 			return err
 		}
@@ -226,7 +226,7 @@ func (g *graph) record(dec *jsontext.Decoder, hash string, version int, offered 
 	return nil
 }
 
-// members calls member for each member of the object that comes next; member reads the value.
+// members calls member for each member of the next object. member reads the value.
 func members(dec *jsontext.Decoder, member func(name string) error) error {
 	if t, err := dec.ReadToken(); err != nil {
 		return err

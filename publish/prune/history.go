@@ -17,7 +17,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/tombstone"
 )
 
-// readHistory keeps what the newest records of each index name, and what withdrawn packages need to be brought back.
+// readHistory keeps the objects that the newest records of each index name, and those needed to restore withdrawn
+// packages.
 func (s *scan) readHistory(ctx context.Context, store Store) error {
 	root := history.Dir + s.layout.Name() + "/"
 	newest := make(map[string]int) // generation of each index
@@ -67,7 +68,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 		}
 	}
 	for index, last := range newest {
-		for g := last; g >= max(2, last-s.generations+2); g-- { // what the first one took out nobody offered
+		for g := last; g >= max(2, last-s.generations+2); g-- { // packages that the oldest one removed were offered by none of them
 			if !recorded[index][g] {
 				s.unrecorded = append(s.unrecorded, buildcache.Error.In(history.DirOf(index), fmt.Sprintf("it has no record of generation %d, so it is not known what the generations that are to be kept offered", g)))
 			}
@@ -76,7 +77,7 @@ func (s *scan) readHistory(ctx context.Context, store Store) error {
 	return nil
 }
 
-// readChanges notes the packages that a generation added or removed. A record that is damaged is noted as well.
+// readChanges records the packages that a generation added or removed, and damaged records.
 func (s *scan) readChanges(ctx context.Context, name string, changed map[spec.Hash]bool, kinds ...string) error {
 	o, err := s.reader.Open(ctx, name)
 	if err != nil {
@@ -110,7 +111,7 @@ func (s *scan) readChanges(ctx context.Context, name string, changed map[spec.Ha
 	return err
 }
 
-// stemOf is what the document and the tarball of a package have in common in layout v2.
+// stemOf returns the common part of the names of a package's document and tarball in layout v2.
 func stemOf(name string) string {
 	return strings.TrimSuffix(strings.TrimSuffix(path.Base(name), ".sig"), ".spec.json")
 }

@@ -16,25 +16,26 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Keep says which packages are kept: what any rule names, and all that these depend on, for whatever purpose. Without a rule all
-// packages are kept.
+// Keep says which packages are kept: the packages that any rule names, and all their dependencies of any type.
+// Without a rule all packages are kept.
 type Keep struct {
-	Newer    time.Duration      // those whose document was stored less than so long ago; 0: no rule
-	Versions int                // those of so many newest versions of each name; 0: no rule
-	Hashes   map[spec.Hash]bool // those of a keep list, or of lock files; nil: no rule
-	Roots    []Root             // those that match
-	Used     map[spec.Hash]bool // those that clients have fetched; nil: no rule
-	Views    bool               // those that named indices offer. It is no rule on its own
-	// Generations is how many older generations of each index stay whole, for clients that have read one of them.
+	Newer    time.Duration      // packages whose document is younger; 0 for no rule
+	Versions int                // packages of so many newest versions of each name; 0 for no rule
+	Hashes   map[spec.Hash]bool // packages of a keep list or of lock files; nil for no rule
+	Roots    []Root             // packages that match any of these
+	Used     map[spec.Hash]bool // packages that clients have fetched; nil for no rule
+	Views    bool               // also packages that named indices offer; not a rule by itself
+	// Generations is the number of older generations of each index that stay complete, for clients that have read
+	// one of them.
 	Generations int
-	// Offered makes a rule of that: those are kept that any of so many generations offered, the one of now included, so that a rollback to
-	// each of them is possible.
+	// Offered makes a rule of Generations: it keeps the packages that any of so many generations offered, including
+	// the current one, so that a rollback to each of them is possible.
 	Offered bool
-	// Withdrawn is for how long what was withdrawn can be brought back; 0: for ever.
+	// Withdrawn is how long a withdrawn package can be restored; 0 means without limit.
 	Withdrawn time.Duration
 }
 
-// A Root is a query, and how it was written.
+// A Root is a query and its text.
 type Root struct {
 	*query.Query
 	Text string
@@ -44,7 +45,7 @@ func (k Keep) rules() bool {
 	return k.Newer > 0 || k.Versions > 0 || k.Hashes != nil || k.Used != nil || k.Offered || len(k.Roots) > 0
 }
 
-// ParseList reads a keep list as Spack's prune does: one hash a line, maybe with a slash before it.
+// ParseList reads a keep list as Spack's prune does: one hash per line, with or without a leading slash.
 func ParseList(text []byte) ([]spec.Hash, error) {
 	var all []spec.Hash
 	in := bufio.NewScanner(bytes.NewReader(text))
@@ -64,7 +65,7 @@ func ParseList(text []byte) ([]spec.Hash, error) {
 	return all, nil
 }
 
-// An EmptyError says that no rule keeps any package of a mirror: more likely a mistake than what is wanted.
+// An EmptyError reports that no rule keeps any package of a mirror, which is more likely a mistake than intended.
 type EmptyError struct {
 	Layout   string
 	Packages int
@@ -74,7 +75,7 @@ func (e *EmptyError) Error() string {
 	return fmt.Sprintf("no rule keeps any of the %d packages of the %s mirror", e.Packages, e.Layout)
 }
 
-// kept returns which documents stay.
+// kept returns the documents that stay.
 func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 	stay := make([]bool, len(s.documents))
 	if !o.Keep.rules() {
@@ -101,7 +102,7 @@ func (s *scan) kept(ctx context.Context, o Options) ([]bool, error) {
 	return stay, nil
 }
 
-// packages is how many packages have documents and are not withdrawn.
+// packages returns the number of packages that have documents and are not withdrawn.
 func (s *scan) packages() int {
 	n := 0
 	for i := range s.documents {
@@ -112,8 +113,8 @@ func (s *scan) packages() int {
 	return n
 }
 
-// keeps reports whether rules keep a package. In is the closure of the roots that they name. One that was withdrawn does not count, and neither does
-// what only it needs.
+// keeps reports whether rules keep a package. in is the closure of the roots. Withdrawn packages, and packages that
+// only they need, do not count.
 func (s *scan) keeps(roots []int32, in []bool) bool {
 	withdrawn := make(map[int32]bool)
 	for i := range s.documents {
@@ -127,7 +128,7 @@ func (s *scan) keeps(roots []int32, in []bool) bool {
 	return slices.ContainsFunc(s.documents, func(d document) bool { return in[d.node] && !d.tombstone })
 }
 
-// roots are the packages that rules name, and those whose documents are young.
+// roots returns the packages that rules name, and those with young documents.
 func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	k := o.Keep
 	newest := s.newest(k.Versions)
@@ -167,7 +168,7 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	}
 	inv, err := inventory.Read(ctx, s.reader, "")
 	if errors.Is(err, inventory.ErrNoIndex) || len(s.unrelated) > 0 {
-		return roots, ctx.Err() // without relations no package goes
+		return roots, ctx.Err() // without dependencies no package is deleted
 	}
 	if err != nil {
 		return nil, err
@@ -189,7 +190,8 @@ func (s *scan) roots(ctx context.Context, o Options) ([]int32, error) {
 	return roots, nil
 }
 
-// BothUnmatched returns the rules that match nothing in either of two layouts or mirrors; nil: it is not known of that one.
+// BothUnmatched returns the rules that match nothing in either of two layouts or mirrors. nil means that this is
+// unknown for one of them.
 func BothUnmatched(a, b map[string]string) map[string]string {
 	switch {
 	case a == nil:
@@ -201,7 +203,7 @@ func BothUnmatched(a, b map[string]string) map[string]string {
 	for rule, why := range a {
 		if other, ok := b[rule]; ok {
 			both[rule] = why
-			if len(other) > len(why) { // it says what may be meant
+			if len(other) > len(why) { // it suggests what was meant
 				both[rule] = other
 			}
 		}
@@ -209,15 +211,15 @@ func BothUnmatched(a, b map[string]string) map[string]string {
 	return both
 }
 
-// A build is a package, for telling which versions of a name are the newest.
+// A build is a package whose version is compared with others of its name.
 type build struct {
 	node    int32
 	version query.Version
 	known   bool
 }
 
-// newest are the packages of the n newest versions of each name that has documents. One that no index offers takes no place from those
-// that are offered, and neither does one that was withdrawn.
+// newest returns the packages of the n newest versions of each name with documents. Withdrawn packages, and
+// packages that no index offers, do not count towards the n versions.
 func (s *scan) newest(n int) map[int32]bool {
 	if n <= 0 {
 		return nil
@@ -240,7 +242,7 @@ func (s *scan) newest(n int) map[int32]bool {
 	return in
 }
 
-// addNewest adds those of the n newest versions of a name.
+// addNewest adds the packages of the n newest versions of a name.
 func addNewest(in map[int32]bool, builds []build, n int) {
 	slices.SortFunc(builds, func(a, b build) int { return b.version.Compare(a.version) })
 	versions := 0

@@ -13,15 +13,15 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// A candidate is what two scans of a layout have found unneeded.
+// A candidate is what two scans of a layout found unneeded.
 type candidate struct {
 	layout    buildcache.Layout
 	pointers  string // before the second scan
 	documents []mirror.Info
-	content   []mirror.Info // that no document points at any more
+	content   []mirror.Info // without references
 }
 
-// look reads the mirror again. Of what the plan has, it returns what is still unneeded, and what has not changed.
+// look reads the mirror again. It returns the part of the plan that is still unneeded and unchanged.
 func (s *sweep) look(ctx context.Context) ([]candidate, error) {
 	s.progress.Step("look again")
 	ctx, stop := context.WithCancelCause(ctx)
@@ -40,7 +40,7 @@ func (s *sweep) look(ctx context.Context) ([]candidate, error) {
 	return all, err
 }
 
-// beat renews the notice until ctx ends, and stops what runs beside it if that fails.
+// beat renews the notice until ctx ends. If that fails, it cancels the concurrent work.
 func (s *sweep) beat(ctx context.Context, stop context.CancelCauseFunc) error {
 	for {
 		select {
@@ -70,7 +70,7 @@ func (s *sweep) lookOnce(ctx context.Context) ([]candidate, error) {
 		}
 		again := &scan{layout: was.Layout, now: o.Now, before: before, related: was.graph, generations: o.Keep.Generations, keepWithdrawn: o.Keep.Withdrawn, wanted: func(k key) bool { return was.content[k] }}
 		if !o.Alone {
-			// What a record takes out goes up to notice.Fresh later. Times of objects are in whole seconds.
+			// The effects of a record appear up to notice.Fresh later. Times of objects are in whole seconds.
 			again.after, again.own = was.at, s.own
 			again.since = s.plan.made.Add(s.skew - notice.Fresh - time.Second)
 		}
@@ -97,15 +97,15 @@ func (s *sweep) note(findings []buildcache.Finding) {
 	}
 }
 
-// both is what a plan and the one after it agree on. Packages that are offered again are left alone: another program has put
-// them back into the index.
+// both returns the common part of a plan and a later one. Packages that are offered again are left alone: another
+// program has added them to the index.
 func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*document) candidate {
 	c := candidate{layout: was.Layout}
 	planned := make(map[string]bool, len(was.documents))
 	for _, d := range was.documents {
 		planned[d.name] = true
 	}
-	points := make(map[key]bool) // of documents that are still there
+	points := make(map[key]bool) // of existing documents
 	var back []string
 	for _, d := range now.documents {
 		switch {
@@ -133,7 +133,7 @@ func (s *sweep) both(was, now *LayoutPlan, again *scan, before map[string]*docum
 	return c
 }
 
-// goneOf is how many documents of a plan are not there any more.
+// goneOf returns how many documents of a plan no longer exist.
 func (s *sweep) goneOf(was *LayoutPlan, again *scan) int {
 	n := 0
 	for _, d := range was.documents {

@@ -19,50 +19,51 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A Plan says what a prune deletes from a mirror. It is a value: making it changes nothing.
+// A Plan says what a prune deletes from a mirror. Making a plan changes nothing.
 type Plan struct {
 	Layouts []*LayoutPlan
-	// Notes are notes between publishers, marks of Spack's prune, and copies of documents of layout v2 that were withdrawn: too
-	// old to be of use.
+	// Notes are old objects of no further use: notices between publishers, marks of Spack's prune, and copies of
+	// withdrawn documents of layout v2.
 	Notes []mirror.Info
-	// Uploads were begun long ago and never completed.
+	// Uploads are old uploads that were never completed.
 	Uploads []mirror.Leftover
-	// Abandoned says that a prune has died here, whose notice is to be taken back, with the objections to it.
+	// Abandoned says that a prune has died here. Its notice, and the objections to it, are removed.
 	Abandoned bool
-	// Findings say what is wrong with the mirror. An Error is the reason why something is not deleted.
+	// Findings are defects of the mirror. An Error is the reason why something is not deleted.
 	Findings []buildcache.Finding
-	// Unmatched says why a rule matches nothing, by the text of a root, or "" for all hashes; nil: it is not known.
+	// Unmatched says why a rule matches nothing, by the text of a root, or "" for all hashes. It is nil if that is
+	// unknown.
 	Unmatched map[string]string
 
 	options Options
-	made    time.Time // when New began to read
+	made    time.Time // when New started
 }
 
-// A LayoutPlan is the part of a plan that is about one layout.
+// A LayoutPlan is the part of a plan for one layout.
 type LayoutPlan struct {
 	Layout   buildcache.Layout
-	Packages int // that have documents now
-	Withdraw int // of them, those that the index offers and that go
+	Packages int // packages with documents
+	Withdraw int // packages to be removed from the index
 
-	Objects   int // that were listed
-	Read      int // of them, whose content was read
+	Objects   int // objects listed
+	Read      int // objects read
 	Documents Count
 	Content   Count
-	Orphans   Count // of Content: what no document points at, not even one that goes
+	Orphans   Count // the part of Content without any reference
 	Largest   []Share
 
-	offered   map[spec.Hash]bool // those that are withdrawn
-	documents []*document        // that go, dependents first
-	content   map[key]bool       // that goes
-	views     []string           // named indices that packages are withdrawn from as well
-	all       []document         // that are there, with what they point at
+	offered   map[spec.Hash]bool // packages to be removed from the index
+	documents []*document        // to be deleted, dependents first
+	content   map[key]bool       // to be deleted
+	views     []string           // named indices from which packages are removed as well
+	all       []document         // all documents
 	graph     *graph
 	at        map[string]int // generation of each index
 }
 
-// A Share is what the packages of a name take of what is deleted.
+// A Share is the part of the deleted objects that belongs to packages of one name.
 type Share struct {
-	Name     string `json:"name"` // empty: nothing points at it
+	Name     string `json:"name"` // empty for objects without references
 	Packages int    `json:"packages"`
 	Bytes    int64  `json:"bytes"`
 }
@@ -72,12 +73,12 @@ func (p *Plan) Empty() bool {
 	return len(p.Notes)+len(p.Uploads) == 0 && !p.Abandoned && !p.deletes()
 }
 
-// deletes reports whether anything is deleted that clients or publishers may need.
+// deletes reports whether the plan deletes anything that clients or publishers may need.
 func (p *Plan) deletes() bool {
 	return slices.ContainsFunc(p.Layouts, func(l *LayoutPlan) bool { return l.Documents.Objects+l.Content.Objects > 0 })
 }
 
-// documents is how many packages go.
+// documents returns how many documents are deleted.
 func (p *Plan) documents() int {
 	n := 0
 	for _, l := range p.Layouts {
@@ -86,7 +87,7 @@ func (p *Plan) documents() int {
 	return n
 }
 
-// Objects are how many objects are deleted, and their bytes.
+// Objects returns the number of deleted objects and their bytes.
 func (p *Plan) Objects() (objects int, bytes int64) {
 	for _, l := range p.Layouts {
 		objects += l.Documents.Objects + l.Content.Objects
@@ -99,7 +100,7 @@ func (p *Plan) Objects() (objects int, bytes int64) {
 	return objects, bytes
 }
 
-// New decides what is deleted from a mirror. It only reads. The error is a buildcache.ErrNoMirror if there is none.
+// New makes a plan for a mirror. It only reads. The error is a buildcache.ErrNoMirror if there is no mirror.
 func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 	if o.Now.IsZero() {
 		o.Now = time.Now()
@@ -134,7 +135,7 @@ func New(ctx context.Context, store Store, o Options) (*Plan, error) {
 	return p, nil
 }
 
-// plan decides what of a layout goes.
+// plan makes the plan for a layout.
 func (s *scan) plan(ctx context.Context, o Options) (*LayoutPlan, error) {
 	stay, err := s.kept(ctx, o)
 	if err != nil {
@@ -184,7 +185,7 @@ func (s *scan) plan(ctx context.Context, o Options) (*LayoutPlan, error) {
 	return l, nil
 }
 
-// goes adds the content that nothing needs.
+// goes adds the content that is not needed.
 func (s *scan) goes(l *LayoutPlan, o Options, owner map[key]*document, shares map[string]*Share) {
 	blind := len(s.blind) > 0
 	found := false
@@ -220,7 +221,7 @@ func shareOf(shares map[string]*Share, name string) *Share {
 	return shares[name]
 }
 
-// shown is how many names a plan tells of.
+// shown is the maximum number of names in a plan.
 const shown = 10
 
 func largest(shares map[string]*Share) []Share {
@@ -232,9 +233,9 @@ func largest(shares map[string]*Share) []Share {
 	return all[:min(shown, len(all))]
 }
 
-// order puts documents that depend on others before these.
+// order sorts documents so that dependents come first.
 func (s *scan) order(l *LayoutPlan) {
-	height := make(map[int32]int32) // the longest way down to a package without dependencies
+	height := make(map[int32]int32) // the longest path to a package without dependencies
 	type step struct {
 		at   int32
 		done bool
@@ -262,7 +263,7 @@ func (s *scan) order(l *LayoutPlan) {
 	slices.SortStableFunc(l.documents, func(a, b *document) int { return cmp.Compare(height[b.node], height[a.node]) })
 }
 
-// lost tells what is offered, or pointed at, and was taken by another program.
+// lost returns findings about objects that are offered or referenced and were deleted by another program.
 func (s *scan) lost(stay []bool) {
 	documented := make(map[int32]bool, len(s.documents))
 	for i := range s.documents {
@@ -277,7 +278,7 @@ func (s *scan) lost(stay []bool) {
 	s.tell(s.layout.IndexNames()[0], gone, "is offered and its document is gone", "are offered and their documents are gone",
 		"publish it again from where it was built; publish index takes from the index what cannot be published")
 	if s.listing != nil {
-		return // which may be older than the content
+		return // the listing may be older than the content
 	}
 	var hollow []string
 	for i := range s.documents {
@@ -298,10 +299,10 @@ func (s *scan) tell(file string, names []string, is, are, hint string) {
 		english.Plural(len(names), "package", ""), english.PluralWord(len(names), is, are), alike.Few(names), hint)))
 }
 
-// spackMark begins the names of objects by which Spack's prune learns the time.
+// spackMark is the prefix of the objects by which Spack's prune reads the clock of the mirror.
 const spackMark = ".spack-prune-marker-"
 
-// litter finds what publishers and prunes leave behind.
+// litter finds leftovers of publishers and prunes.
 func (p *Plan) litter(ctx context.Context, store Store) error {
 	for _, prefix := range []string{lead.Dir, spackMark} {
 		for info, err := range store.List(ctx, mirror.Range{Prefix: prefix}) {
@@ -338,7 +339,7 @@ func (p *Plan) litter(ctx context.Context, store Store) error {
 
 func (p *Plan) old(t time.Time) bool { return p.options.Now.Sub(t) >= p.options.MinAge }
 
-// Removed are the packages that go, by layout, for a report: sorted names of their documents.
+// Removed returns the sorted names of the deleted documents by layout, for a report.
 func (l *LayoutPlan) Removed() []string {
 	names := make([]string, len(l.documents))
 	for i, d := range l.documents {

@@ -17,8 +17,8 @@ import (
 
 const manifestSuffix = ".manifest.json"
 
-// readOthers reads everything else of layout v3, and keeps what it points at: the manifests of keys, of indices and of what this
-// release does not know. Of what is no manifest, everything is kept that may be a digest.
+// readOthers reads all other objects of layout v3 and keeps everything that they point at: the manifests of keys,
+// of indices, and of unknown kinds. For an object that is not a manifest, it keeps everything that may be a digest.
 func (s *scan) readOthers(ctx context.Context) error {
 	var mu sync.Mutex
 	return parallel.EachReading(ctx, readers, s.others, func(ctx context.Context, info mirror.Info) error {
@@ -30,7 +30,7 @@ func (s *scan) readOthers(ctx context.Context) error {
 			digests, err = digestsIn(ctx, s.reader, info.Name)
 		}
 		if errors.Is(err, mirror.ErrNotExist) {
-			return nil // deleted or replaced since it was listed: it is young then, or gone
+			return nil // deleted or replaced since the listing: it is gone or young
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -48,7 +48,8 @@ func (s *scan) readOthers(ctx context.Context) error {
 	})
 }
 
-// manifest returns what a manifest points at, and how many records it has. The error says why that is not known.
+// manifest returns the digests that a manifest names and the number of its records. The error says why they are
+// unknown.
 func (s *scan) manifest(ctx context.Context, name string) (points []key, records int, err error) {
 	text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxDocument)
 	if err != nil {
@@ -65,14 +66,14 @@ func (s *scan) manifest(ctx context.Context, name string) (points []key, records
 		}
 		all = append(all, key(r.Digest))
 	}
-	// Members that Spack does not know may name more: what a withdrawn package pointed at, or what came before.
+	// Members unknown to Spack may name more digests: of a withdrawn package, or of an earlier version.
 	for _, extra := range m.Extra {
 		all = append(all, digestsOf(extra)...)
 	}
 	return all, len(m.Records), nil
 }
 
-// digestsIn returns all that may be a digest in an object, of any size.
+// digestsIn returns everything that may be a digest in an object of any size.
 func digestsIn(ctx context.Context, r mirror.Reader, name string) ([]key, error) {
 	o, err := r.Open(ctx, name)
 	if err != nil {

@@ -14,11 +14,11 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// otherVersion is a version that no object has: it has the form of an ETag of S3.
+// otherVersion is a version that no object has. It has the form of an ETag of S3.
 const otherVersion mirror.Version = `"00000000000000000000000000000000"`
 
-// prove makes sure that objects can be deleted, and finds out whether the storage deletes one only as the version that was seen: by
-// deleting one as another version, which must be refused. It comes before anything else is changed.
+// prove checks that objects can be deleted, and finds out whether the storage obeys conditions on deletes: a delete
+// of another version must be refused. It comes before anything else is changed.
 func (s *sweep) prove(ctx context.Context) error {
 	text := []byte("This object of publish prune may be deleted.\n")
 	probe := mirror.Upload{
@@ -65,7 +65,7 @@ func (s *sweep) deleteProbe(ctx context.Context, name string) error {
 	return err
 }
 
-// deleteEach deletes objects one by one, many at once.
+// deleteEach deletes objects one by one, many concurrently.
 func deleteEach(ctx context.Context, d mirror.Deleter, objects []mirror.Info) (changed []string, err error) {
 	var mu sync.Mutex
 	err = parallel.Each(ctx, parallel.Readers, objects, func(ctx context.Context, o mirror.Info) error {

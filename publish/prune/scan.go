@@ -21,43 +21,43 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// A scan is what one layout of a mirror holds, and what points at what. Of a million objects it takes some 200 MB.
+// A scan holds the objects of one layout and their references. For a million objects it takes about 200 MB.
 type scan struct {
 	layout  buildcache.Layout
 	reader  mirror.Reader
 	listing iter.Seq2[mirror.Info, error] // see Options
 	now     time.Time
-	wanted  func(key) bool       // whether names and versions of content are kept; nil: of none
-	before  map[string]*document // of an earlier scan, by name: what is unchanged is not read again
-	related *graph               // of an earlier scan: what packages depend on that no index has any more
+	wanted  func(key) bool       // whether names and versions of content are recorded; nil for none
+	before  map[string]*document // of an earlier scan, by name: unchanged documents are not read again
+	related *graph               // of an earlier scan: dependencies of packages that no index has any more
 	unknown Count
-	// generations is how many older generations of each index stay whole.
+	// generations is the number of older generations of each index that stay complete.
 	generations int
-	removed     map[spec.Hash]bool   // packages that the newest of these took out of an index
-	unrecorded  []buildcache.Finding // why it is not known what these offered
-	at          map[string]int       // generation of each index, as its pointer says or, where it says nothing, the newest of which there is a record
-	// lately are packages that newer generations than those of a plan added to an index or took out of it, as far as their records were stored after
-	// since, and not by this prune: clients may still work with an index that offers them, also where another program has taken them out,
-	// which leaves no record.
+	removed     map[spec.Hash]bool   // packages that the newest of these removed from an index
+	unrecorded  []buildcache.Finding // why their packages are unknown
+	at          map[string]int       // generation of each index according to its pointer, or else the newest recorded one
+	// lately holds packages that generations newer than those of a plan added to an index or removed from it, by
+	// records stored after since and not by this prune. Clients may still use an index that offers them, even if
+	// another program has removed them without a record.
 	lately map[spec.Hash]bool
 	after  map[string]int
-	since  time.Time // zero: none are looked for
+	since  time.Time // zero to ignore such records
 	own    map[string]bool
-	// keepWithdrawn is for how long a withdrawn package can be brought back; 0: for ever.
+	// keepWithdrawn is how long a withdrawn package can be restored; 0 means without limit.
 	keepWithdrawn time.Duration
 	unmatched     map[string]string // see Plan
-	buried        []mirror.Info     // documents of layout v2 that were withdrawn, and cannot be brought back any more
+	buried        []mirror.Info     // withdrawn documents of layout v2 that can no longer be restored
 
 	documents []document // by name
 	content   []content  // by key
 	others    []mirror.Info
 	graph     *graph
-	views     []int32 // packages that named indices offer
+	views     []int32 // packages offered by named indices
 	viewNames []string
 	indices   map[key]bool // documents of indices that clients may read now
 
-	// Blind says why it is not known what some documents point at, and unrelated why it is not known what some packages depend
-	// on: then no content, or no package, may be deleted.
+	// blind says why the targets of some documents are unknown, and unrelated why the dependencies of some packages
+	// are. Then no content, or no package, may be deleted.
 	blind, unrelated []buildcache.Finding
 	findings         []buildcache.Finding
 }
@@ -71,17 +71,17 @@ type document struct {
 	version  mirror.Version
 	node     int32
 	points   []key
-	// tombstone: it says that a package was withdrawn, and points at what that package needs to be brought back.
+	// tombstone says that the document is a tombstone, which points at what is needed to restore the package.
 	tombstone bool
 }
 
-// content is an object that documents may point at.
+// A content is an object that documents may point at.
 type content struct {
 	key      key
 	size     int64
 	modified int64 // seconds
 	needed   bool
-	seen     *mirror.Info // only of content that was asked for
+	seen     *mirror.Info // only for wanted content
 }
 
 // A Count is a number of objects, and their bytes.
@@ -92,17 +92,18 @@ type Count struct {
 
 func (c *Count) add(size int64) { c.Objects++; c.Bytes += size }
 
-// readers is how many small objects are read at once, each by one open file: a prune reads one of every three objects of a mirror.
+// readers is how many small objects are read at once, each with one open file. A prune reads one in three objects
+// of a mirror.
 const readers = 400
 
-// Memory is how much the runtime should take at most, in bytes, while a million objects are planned: a program that only prunes
-// sets it as the runtime's soft limit.
+// Memory is the soft memory limit, in bytes, for planning with a million objects. A program that only prunes sets
+// it for the Go runtime.
 const Memory = 450 << 20
 
 func (s *scan) run(ctx context.Context, store Store) error {
 	s.reader, s.graph = store, newGraph()
 	about := int64(0)
-	if pointer, err := s.layout.Glance(ctx, store); err == nil { // what is wrong with it is found when it is read
+	if pointer, err := s.layout.Glance(ctx, store); err == nil { // reading it later reports its defects
 		about = pointer.Size() / indexRecord * 3
 	}
 	if err := s.list(ctx, store, about); err != nil {
@@ -126,14 +127,14 @@ func (s *scan) run(ctx context.Context, store Store) error {
 	return s.relate(ctx)
 }
 
-// indexRecord is about what a package takes in an index, in bytes.
+// indexRecord is the approximate size of a package's record in an index, in bytes.
 const indexRecord = 1 << 10
 
 // list lists the layout.
 func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
 	all := s.layout.Everything(about)
 	elsewhere := s.listing != nil && s.layout.NamesContent()
-	if elsewhere { // documents are listed here: what packages there are must not be out of date
+	if elsewhere { // documents are listed here, because the list of packages must be up to date
 		all = slices.DeleteFunc(all, func(r mirror.Range) bool { return strings.HasPrefix(r.Prefix, s.layout.Payload()) })
 	}
 	parts := make([]scan, len(all))
@@ -175,7 +176,7 @@ func (s *scan) list(ctx context.Context, l mirror.Lister, about int64) error {
 	return nil
 }
 
-// takeListing takes content that was listed elsewhere.
+// takeListing adds content from Options.Listing.
 func (s *scan) takeListing() error {
 	for info, err := range s.listing {
 		if err != nil {
@@ -188,7 +189,7 @@ func (s *scan) takeListing() error {
 	return nil
 }
 
-// take notes an object that was listed.
+// take records a listed object.
 func (s *scan) take(info mirror.Info) {
 	if id, ok := s.layout.ParsePackageName(info.Name); ok {
 		s.documents = append(s.documents, document{
@@ -214,7 +215,7 @@ func (s *scan) take(info mirror.Info) {
 	}
 }
 
-// find returns the content with a key. In layout v2 several objects may have one key.
+// find returns the content with a key. In layout v2 several objects may have the same key.
 func (s *scan) find(k key) []content {
 	at, _ := slices.BinarySearchFunc(s.content, k, func(c content, k key) int { return bytes.Compare(c.key[:], k[:]) })
 	end := at
@@ -224,7 +225,7 @@ func (s *scan) find(k key) []content {
 	return s.content[at:end]
 }
 
-// need marks content that must stay, and reports whether it is there.
+// need marks content as needed, and reports whether it exists.
 func (s *scan) need(k key) bool {
 	found := s.find(k)
 	for i := range found {
@@ -233,7 +234,7 @@ func (s *scan) need(k key) bool {
 	return len(found) > 0
 }
 
-// readIndices reads what the indices offer: that of all packages, and named ones.
+// readIndices reads the index of all packages and the named indices.
 func (s *scan) readIndices(ctx context.Context) error {
 	if !s.layout.NamesContent() {
 		name := s.layout.Pointers()
@@ -262,7 +263,7 @@ func (s *scan) readIndices(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// is notes the generation of an index; 0: not known.
+// is records the generation of an index; 0 if unknown.
 func (s *scan) is(f buildcache.Layout, generation int) {
 	if generation > 0 {
 		s.at[f.IndexID()] = generation
@@ -275,7 +276,7 @@ func (s *scan) noRelations(ctx context.Context, name string, err error) {
 	}
 }
 
-// readPointer reads the indices that a manifest names. A pointer that changes meanwhile is read again.
+// readPointer reads the indices that a manifest names. If the pointer changes meanwhile, it is read again.
 func (s *scan) readPointer(ctx context.Context, f buildcache.Layout, name string, offered func(int32)) error {
 	for try := 1; ; try++ {
 		text, _, err := mirror.Read(ctx, s.reader, name, buildcache.MaxPointer)
@@ -318,7 +319,7 @@ func (s *scan) readRecords(ctx context.Context, m *manifest.Manifest, offered fu
 	return nil
 }
 
-// offers reads what the indices offer now.
+// offers reads which packages the indices offer now.
 func (s *scan) offers(ctx context.Context, l mirror.Lister) error {
 	if s.layout.NamesContent() {
 		for info, err := range l.List(ctx, mirror.Range{Prefix: s.layout.Pointers()}) {
@@ -366,20 +367,20 @@ func (s *scan) readDocuments(ctx context.Context) error {
 	})
 }
 
-// expire makes a tombstone point at nothing once its package can no longer be brought back. It stays itself: it keeps clients and
-// other programs away from the package.
+// expire removes the references of a tombstone whose package can no longer be restored. The tombstone itself stays:
+// it keeps clients and other programs from using the package.
 func (s *scan) expire(d *document) {
 	if d.tombstone && s.expired(time.Unix(d.modified, 0)) {
 		d.points = []key{}
 	}
 }
 
-// expired reports whether what was withdrawn at a time can no longer be brought back.
+// expired reports whether a package withdrawn at a time can no longer be restored.
 func (s *scan) expired(withdrawn time.Time) bool {
 	return s.keepWithdrawn > 0 && s.now.Sub(withdrawn) >= s.keepWithdrawn
 }
 
-// relate finds the package of each document. What no index knows is read from the document itself.
+// relate finds the package of each document. If no index knows the package, the document itself is read.
 func (s *scan) relate(ctx context.Context) error {
 	var lacking []int
 	for i := range s.documents {
@@ -433,7 +434,7 @@ func (s *scan) specOf(ctx context.Context, name string) (*spec.Spec, error) {
 	return p.Spec, nil
 }
 
-// sortFindings orders findings by what they are about.
+// sortFindings sorts findings by file.
 func sortFindings(all []buildcache.Finding) {
 	slices.SortFunc(all, func(a, b buildcache.Finding) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Reason, b.Reason))

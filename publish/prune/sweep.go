@@ -18,44 +18,44 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/notice"
 )
 
-// A Target is a mirror that is pruned.
+// A Target is a mirror to be pruned.
 type Target interface {
 	mirror.Store
 	mirror.Sweeper
 }
 
-// A Progress receives what a prune does.
+// A Progress receives the progress of a prune.
 type Progress interface {
-	// Step: a step begins.
+	// Step reports that a step begins.
 	Step(step string)
-	// Wait: nothing happens until a time.
+	// Wait reports that the prune waits until a time.
 	Wait(until time.Time, why string)
-	// Deleted: so many objects more are gone.
+	// Deleted reports that so many more objects were deleted.
 	Deleted(objects int, bytes int64)
-	// Withdrawn: the index was replaced. Caches may have the old one under these names.
+	// Withdrawn reports that the index was replaced. Caches may have the old one under these names.
 	Withdrawn(ctx context.Context, stale []string) error
 }
 
 // An Outcome says what a prune has done.
 type Outcome struct {
-	Withdrawn int // packages that the index offers no more
+	Withdrawn int // packages removed from the index
 	Deleted   Count
-	Uploads   int // that were given up
-	// Spared are objects that stay although the plan had them: publishers need them, or they have changed.
+	Uploads   int // aborted uploads
+	// Spared are planned objects that stay, because publishers need them or because they have changed.
 	Spared   int
 	Findings []buildcache.Finding
 }
 
-// maxSkew is how far the clocks of the host and of the mirror may be apart.
+// maxSkew is the maximum difference between the clocks of the host and of the mirror.
 const maxSkew = 5 * time.Minute
 
-// Apply carries the plan out. If it is interrupted, what it has done stays, and the next prune does the rest.
+// Apply carries out the plan. After an interruption, the next prune does the rest.
 //
-// A client may look, and the process may die, between any two requests. Each step takes away only what no earlier index, document
-// or publisher leads to any more.
+// A client may read the mirror, and this process may die, between any two requests. Each step deletes only objects
+// to which no earlier index, document or publisher leads any more.
 func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progress Progress) (out *Outcome, err error) {
 	s := &sweep{plan: p, target: target, deleter: d, progress: progress, run: rand.Text(), spared: make(map[string]bool), own: make(map[string]bool), out: new(Outcome)}
-	for _, l := range p.Layouts { // of a prune that died
+	for _, l := range p.Layouts { // removes the notice of a dead prune
 		if err := reindex.Complete(ctx, l.Layout, target); err != nil {
 			return s.out, fmt.Errorf("index: %w", err)
 		}
@@ -72,7 +72,7 @@ func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progr
 	}
 	s.began = time.Now()
 	err = s.steps(ctx)
-	if err != nil && !s.deleting { // no request is on its way
+	if err != nil && !s.deleting { // no delete request is in flight
 		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), goodbye)
 		defer cancel()
 		s.end(end)
@@ -83,27 +83,27 @@ func (p *Plan) Apply(ctx context.Context, target Target, d mirror.Deleter, progr
 	return s.out, err
 }
 
-// goodbye is how long a prune that is interrupted while it waits may take to say so.
+// goodbye is how long a prune that is interrupted during a wait may take to remove its notice.
 const goodbye = 10 * time.Second
 
-// A sweep is a plan being carried out.
+// A sweep is the execution of a plan.
 type sweep struct {
 	plan     *Plan
 	target   Target
 	deleter  mirror.Deleter
 	progress Progress
-	run      string // tells this prune from every other
+	run      string // unique to this prune
 	giver    *notice.Giver
 	out      *Outcome
 
 	began    time.Time // when notice was given
-	changed  time.Time // when clients could last have learnt of what is about to go
-	renewed  time.Time // when the notice was renewed last, or a moment before
+	changed  time.Time // when clients could last read an index with the objects of the next step
+	renewed  time.Time // when the notice was last renewed, or a moment before
 	skew     time.Duration
-	single   bool            // only single objects are deleted on a condition
+	single   bool            // the storage obeys conditions only for single deletes
 	spared   map[string]bool // names to which publishers object
-	deleting bool            // a request that deletes was sent, and not answered
-	own      map[string]bool // names of the records of this prune, also of races that it lost
+	deleting bool            // a delete request was sent and not answered
+	own      map[string]bool // names of the records of this prune, including those of lost races
 }
 
 func (s *sweep) steps(ctx context.Context) error {
@@ -149,7 +149,7 @@ func (s *sweep) steps(ctx context.Context) error {
 	return s.tidy(ctx)
 }
 
-// clocks makes sure that ages can be judged.
+// clocks checks that ages can be judged.
 func (s *sweep) clocks(ctx context.Context) error {
 	stored, err := s.giver.Stored(ctx)
 	if err != nil {
@@ -162,7 +162,7 @@ func (s *sweep) clocks(ctx context.Context) error {
 	return nil
 }
 
-// withdraw takes packages out of the index.
+// withdraw removes packages from the index.
 func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 	if len(l.offered) == 0 {
 		return nil
@@ -184,7 +184,7 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 				return nil, err
 			}
 			out := maps.Clone(l.offered)
-			for name := range s.spared { // what was just published again
+			for name := range s.spared { // packages just published again
 				if id, ok := f.ParsePackageName(name); ok {
 					delete(out, id.Hash)
 				}
@@ -212,7 +212,7 @@ func (s *sweep) withdraw(ctx context.Context, l *LayoutPlan) error {
 	return nil
 }
 
-// A recorder notes which records of the history are stored.
+// A recorder records which history records are stored.
 type recorder struct {
 	Target
 	records map[string]bool
@@ -227,7 +227,7 @@ func (r recorder) Create(ctx context.Context, u mirror.Upload) error {
 
 func (r recorder) Unwrap() any { return r.Target }
 
-// wait waits for the grace period, and shows meanwhile that the prune is alive.
+// wait waits for the grace period, and renews the notice meanwhile.
 func (s *sweep) wait(ctx context.Context, why string) error {
 	until := s.changed.Add(s.plan.options.Grace)
 	if time.Until(until) <= 0 {
@@ -250,10 +250,10 @@ func (s *sweep) wait(ctx context.Context, why string) error {
 	}
 }
 
-// renewal is how often the notice is renewed.
+// renewal is the interval at which the notice is renewed.
 const renewal = notice.Alive / 6
 
-// renew renews the notice. From its error on nothing may be deleted: publishers may have taken this prune for dead.
+// renew renews the notice. After an error nothing may be deleted: publishers may have taken this prune for dead.
 func (s *sweep) renew(ctx context.Context) error {
 	if notice.Since(s.renewed) < renewal {
 		return nil
@@ -269,7 +269,7 @@ func (s *sweep) renew(ctx context.Context) error {
 	return s.awake()
 }
 
-// awake makes sure that the notice is young enough.
+// awake checks that the notice is young enough.
 func (s *sweep) awake() error {
 	if notice.Since(s.renewed) > notice.Alive {
 		return errors.New("this host was asleep, or the storage did not answer, for too long, and another prune may have begun: start again")
@@ -286,17 +286,17 @@ func (s *sweep) deleteDocuments(ctx context.Context, c candidate) error {
 	return s.deleteAll(ctx, c, c.documents, s.single)
 }
 
-// deleteContent deletes what no document points at.
+// deleteContent deletes content without references.
 func (s *sweep) deleteContent(ctx context.Context, c candidate) error {
 	if len(c.content) == 0 {
 		return nil
 	}
 	s.progress.Step("content")
-	return s.deleteAll(ctx, c, c.content, false) // what never changes needs no condition
+	return s.deleteAll(ctx, c, c.content, false) // immutable objects need no condition
 }
 
-// deleteAll deletes objects in batches. Before each it obeys the objections of publishers, and makes sure that no index offers
-// what goes.
+// deleteAll deletes objects in batches. Before each batch it obeys the objections of publishers, and checks that no
+// index offers the objects.
 func (s *sweep) deleteAll(ctx context.Context, c candidate, objects []mirror.Info, single bool) error {
 	for batch := range slices.Chunk(objects, mirror.MaxBatch) {
 		if err := s.renew(ctx); err != nil {
@@ -322,7 +322,7 @@ func (s *sweep) deleteAll(ctx context.Context, c candidate, objects []mirror.Inf
 	return nil
 }
 
-// deleteBatch deletes objects. It ends in time for the publishers that object meanwhile.
+// deleteBatch deletes objects. It ends in time for publishers that object meanwhile.
 func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror.Info, single bool) error {
 	if len(batch) == 0 {
 		return nil
@@ -360,7 +360,7 @@ func (s *sweep) deleteBatch(ctx context.Context, began time.Time, batch []mirror
 	return nil
 }
 
-// pointers identifies the indices that a layout has, in one request.
+// pointers identifies the current indices of a layout, in one request.
 func (s *sweep) pointers(ctx context.Context, f buildcache.Layout) (string, error) {
 	var all strings.Builder
 	for info, err := range s.target.List(ctx, mirror.Range{Prefix: f.Pointers()}) {
@@ -372,8 +372,8 @@ func (s *sweep) pointers(ctx context.Context, f buildcache.Layout) (string, erro
 	return all.String(), nil
 }
 
-// notOffered leaves out the documents of packages that an index offers, and the content that is one. The index was replaced since
-// the mirror was read.
+// notOffered leaves out documents of packages that an index offers, and content that is an index. The index was
+// replaced since the mirror was read.
 func (s *sweep) notOffered(ctx context.Context, f buildcache.Layout, batch []mirror.Info) ([]mirror.Info, error) {
 	again := &scan{layout: f, reader: s.target, graph: newGraph(), at: make(map[string]int)}
 	if err := again.offers(ctx, s.target); err != nil {
@@ -389,7 +389,7 @@ func (s *sweep) notOffered(ctx context.Context, f buildcache.Layout, batch []mir
 	}), nil
 }
 
-// objections notes what publishers object to.
+// objections records the objections of publishers.
 func (s *sweep) objections(ctx context.Context) error {
 	names, err := s.giver.Spared(ctx)
 	for _, name := range names {
@@ -398,7 +398,7 @@ func (s *sweep) objections(ctx context.Context) error {
 	return err
 }
 
-// obey leaves out what publishers object to.
+// obey leaves out objects to which publishers object.
 func (s *sweep) obey(ctx context.Context, batch []mirror.Info) ([]mirror.Info, error) {
 	if err := s.objections(ctx); err != nil {
 		return nil, err
@@ -412,7 +412,7 @@ func (s *sweep) spare(batch []mirror.Info, stays func(string) bool) []mirror.Inf
 	return left
 }
 
-// tidy deletes what publishers left behind: nothing leads to it.
+// tidy deletes leftovers of publishers, to which nothing leads.
 func (s *sweep) tidy(ctx context.Context) error {
 	if len(s.plan.Notes) > 0 {
 		s.progress.Step("notes of publishers")
@@ -431,7 +431,7 @@ func (s *sweep) tidy(ctx context.Context) error {
 	return nil
 }
 
-// end takes the notice back, and deletes the objections to it.
+// end removes the notice and the objections to it.
 func (s *sweep) end(ctx context.Context) error {
 	if err := s.deleter.Delete(ctx, notice.Name, s.giver.Version()); err != nil && !errors.Is(err, mirror.ErrConflict) {
 		return err
@@ -441,7 +441,7 @@ func (s *sweep) end(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if info.Name != notice.Name { // which may be that of the next prune
+		if info.Name != notice.Name { // the notice may be that of the next prune
 			old = append(old, info)
 		}
 	}
