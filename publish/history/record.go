@@ -75,8 +75,10 @@ type Withdrawal struct {
 	By       string    `json:"by,omitempty"`
 }
 
-func (w Withdrawal) String() string {
-	return fmt.Sprintf("it was withdrawn on %s: %s", w.Time.Format(time.DateOnly), w.Reason)
+func (w Withdrawal) String() string { return "it " + w.why() }
+
+func (w Withdrawal) why() string {
+	return fmt.Sprintf("was withdrawn on %s: %s", w.Time.Format(time.DateOnly), w.Reason)
 }
 
 // A Place names the generation of a pointer and its record.
@@ -133,7 +135,7 @@ func (p Past) WithdrawnNeeds(s *spec.Spec) []string {
 	var reasons []string
 	for _, n := range s.Needed() {
 		if w, ok := p.Withdrawn[n.Hash]; ok {
-			reasons = append(reasons, fmt.Sprintf("clients cannot install it from this mirror: it needs %s/%s, and %s", w.Package, n.Hash.Short(), w))
+			reasons = append(reasons, fmt.Sprintf("clients cannot install it from this mirror: it needs %s/%s, which %s", w.Package, n.Hash.Short(), w.why()))
 		}
 	}
 	return reasons

@@ -501,7 +501,7 @@ func TestDependentsThatComeLaterAreReported(t *testing.T) {
 		_, err := s.withdraw(s.Mem)
 		publishtest.Must(t, err)
 		out := publishtest.MustPublish(t, s.Mem, publishtest.Original(fixture), publishtest.Only("slurm", "hwloc"))
-		if w := publishtest.Warnings(out.Findings, "it needs munge@0.5.16/"+s.hash.Short()+", and it was withdrawn on "); len(w) != 1 || !strings.Contains(w[0].File, "slurm") {
+		if w := publishtest.Warnings(out.Findings, "it needs munge@0.5.16/"+s.hash.Short()+", which was withdrawn on "); len(w) != 1 || !strings.Contains(w[0].File, "slurm") {
 			t.Errorf("%s: %v", fixture, out.Findings)
 		}
 	}
