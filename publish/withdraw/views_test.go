@@ -146,7 +146,7 @@ func besideWriter(t *testing.T, what string, w writer, k, undoAfter int) (more b
 	})
 	var findings *buildcache.FindingsError
 	err := w.write(s, b)
-	if refused := errors.As(err, &findings) || errors.Is(err, views.ErrNothing); err != nil && !refused {
+	if refused := errors.As(err, &findings) || errors.Is(err, views.ErrNothing) || errors.Is(err, views.ErrLacking); err != nil && !refused {
 		t.Errorf("%s: %v", what, err)
 	}
 	if !more {
