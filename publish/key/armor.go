@@ -21,9 +21,9 @@ func notBase64(r rune) bool {
 	return (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '+' && r != '/'
 }
 
-// unarmor decodes text that is one armored block of a kind and nothing else. It reads the form that
-// gpg writes. gpg itself reads more, skips what is around a block, and takes several blocks
-// one after the other; whatever two readers may understand differently is refused.
+// unarmor decodes a text that is exactly one armored block of a kind, in the form that gpg writes. gpg itself
+// accepts more: it skips text around a block, and reads several blocks one after the other. Text that two readers
+// may understand differently is refused.
 func unarmor(text []byte, kind string) ([]byte, error) {
 	lines, err := lines(text)
 	if err != nil {
@@ -49,7 +49,7 @@ func unarmor(text []byte, kind string) ([]byte, error) {
 	return decodeArmor(lines[1:])
 }
 
-// decodeArmor decodes what stands behind the headers: base64, and a checksum.
+// decodeArmor decodes the lines behind the headers: base64 and a checksum.
 func decodeArmor(lines []string) ([]byte, error) {
 	var sum string
 	if n := len(lines); n > 0 && len(lines[n-1]) == 5 && lines[n-1][0] == '=' {
@@ -81,13 +81,13 @@ func decodeArmor(lines []string) ([]byte, error) {
 	return body, nil
 }
 
-// Checksum is what stands behind the = in the last line of armor.
+// Checksum returns the checksum that stands behind the = in the last line of armor.
 func Checksum(body []byte) string {
 	sum := crc24(body)
 	return base64.StdEncoding.EncodeToString([]byte{byte(sum >> 16), byte(sum >> 8), byte(sum)})
 }
 
-// crcTable has what each byte adds to a checksum.
+// crcTable holds the value that each byte adds to a checksum.
 var crcTable = func() (t [256]uint32) {
 	for i := range t {
 		t[i] = uint32(i) << 16
@@ -100,7 +100,7 @@ var crcTable = func() (t [256]uint32) {
 	return t
 }()
 
-// crc24 is the checksum of RFC 4880, section 6.1.
+// crc24 returns the checksum of RFC 4880, section 6.1.
 func crc24(data []byte) uint32 {
 	crc := uint32(0xb704ce)
 	for _, b := range data {
@@ -109,8 +109,8 @@ func crc24(data []byte) uint32 {
 	return crc & 0xffffff
 }
 
-// lines splits text at its line ends, LF or CRLF. Spack takes a lone CR for a line end,
-// and gpg does not.
+// lines splits text at its line ends, LF or CRLF. A lone CR is an error: Spack takes it for a line end, and gpg
+// does not.
 func lines(text []byte) ([]string, error) {
 	text = bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))
 	if bytes.IndexByte(text, '\r') >= 0 {

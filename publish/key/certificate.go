@@ -26,8 +26,8 @@ const (
 	tagPrivateSub = 7
 )
 
-// maxPackets is how many packets a block may have. A key has a handful; one that many others have
-// signed has thousands, and a hostile one more.
+// maxPackets is the maximum number of packets in a block. Most keys have a handful. A key with many certifications
+// has thousands, and a hostile key may have more.
 const maxPackets = 10_000
 
 // packetsOf splits a binary message into its packets.
@@ -51,28 +51,28 @@ func packetsOf(body []byte) ([]*packet.OpaquePacket, error) {
 // A keyring collects public keys. Copies of one key are merged, as gpg does when it imports them.
 type keyring struct {
 	certificates []*certificate
-	primaries    int   // primary keys that were read, copies of one included
-	damaged      error // the first signature that gpg could not read either
-	// loose are revocation certificates, which stand alone: gpg --gen-revoke.
+	primaries    int   // number of primary keys that were read, including copies
+	damaged      error // the error of the first signature that gpg cannot read either
+	// loose are revocation certificates without a key, as gpg --gen-revoke writes them.
 	loose []*packet.OpaquePacket
 }
 
-// A certificate is a primary key and what is said about it. Nothing in it is checked
-// until the valid methods do.
+// A certificate is a primary key with its user IDs, its subkeys and the signatures on them. The signatures are
+// checked only when the validity of a key or user ID is computed.
 type certificate struct {
 	primary *packet.PublicKey
 	broken  error // why the primary key cannot be used
 	about         // the primary key itself: direct signatures and revocations
 	users   []*user
 	subkeys []*subkey
-	parts   []*about // everything, in the order in which it was read
+	parts   []*about // all parts, in the order in which they were read
 }
 
 // about is a part of a public key, with the signatures that bind or revoke it.
 type about struct {
 	bindings, revocations []*packet.Signature
 
-	raw []*packet.OpaquePacket // the part and all signatures on it, as they were read
+	raw []*packet.OpaquePacket // the packets of the part and of all signatures on it, as they were read
 }
 
 type user struct {
@@ -96,7 +96,7 @@ func (k *keyring) read(body []byte) error {
 		return err
 	}
 	var c *certificate
-	var at *about // what the next signature is about
+	var at *about // the part that the next signature is on
 	for _, p := range packets {
 		if c == nil && p.Tag == tagSignature {
 			k.loose = append(k.loose, p)
@@ -120,7 +120,7 @@ func (k *keyring) read(body []byte) error {
 			at = c.part(p, func() *about {
 				parsed, err := p.Parse()
 				if err != nil {
-					return new(about) // it signs nothing that can be verified here
+					return new(about) // none of its signatures can be verified here
 				}
 				c.subkeys = append(c.subkeys, &subkey{key: parsed.(*packet.PublicKey)})
 				return &c.subkeys[len(c.subkeys)-1].about
@@ -139,8 +139,8 @@ func (k *keyring) read(body []byte) error {
 	return nil
 }
 
-// settle adds revocation certificates to the keys that they are about, wherever they were read. Others are
-// of keys that are not here.
+// settle adds each revocation certificate to its key, in whatever order they were read. It ignores those of keys
+// that were not read.
 func (k *keyring) settle() error {
 	for _, p := range k.loose {
 		parsed, err := p.Parse()
@@ -180,7 +180,7 @@ func (k *keyring) certificate(p *packet.OpaquePacket) *certificate {
 	return c
 }
 
-// part returns the part that a packet begins, or makes it.
+// part returns the part that begins with a packet. If there is none, it adds one.
 func (c *certificate) part(p *packet.OpaquePacket, begin func() *about) *about {
 	for _, a := range c.parts {
 		if same(a.raw[0], p) {
@@ -197,8 +197,8 @@ func same(a, b *packet.OpaquePacket) bool {
 	return a.Tag == b.Tag && bytes.Equal(a.Contents, b.Contents)
 }
 
-// add adds a signature, once. One of a kind that is not known, of another key in most cases, is left
-// aside; one that is malformed is an error.
+// add adds a signature once. A signature of an unsupported kind, in most cases by another key, is kept but not
+// used. A malformed signature is an error.
 func (a *about) add(p *packet.OpaquePacket) error {
 	for _, r := range a.raw {
 		if same(r, p) {
@@ -225,7 +225,7 @@ func (a *about) add(p *packet.OpaquePacket) error {
 	return nil
 }
 
-// armored is the key as gpg --armor --export writes it.
+// armored returns the key as gpg --armor --export writes it.
 func (c *certificate) armored() ([]byte, error) {
 	var b bytes.Buffer
 	w, err := armor.Encode(&b, publicBlock, nil)
@@ -253,7 +253,7 @@ func (c *certificate) serialize(w io.Writer) error {
 	return nil
 }
 
-// readable refuses keys that gpg cannot read, so that no client could check their signatures.
+// readable returns an error for a key that gpg cannot read. No client could check its signatures.
 func (c *certificate) readable() error {
 	switch {
 	case c.broken != nil:
@@ -266,7 +266,7 @@ func (c *certificate) readable() error {
 	return nil
 }
 
-// signsForGPG reports whether gpg 2.2 knows the algorithm as one that signs.
+// signsForGPG reports whether gpg 2.2 can verify signatures of a key's algorithm.
 func signsForGPG(pk *packet.PublicKey) bool {
 	switch pk.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA, packet.PubKeyAlgoRSASignOnly, packet.PubKeyAlgoDSA, packet.PubKeyAlgoECDSA, packet.PubKeyAlgoEdDSA:
@@ -275,7 +275,7 @@ func signsForGPG(pk *packet.PublicKey) bool {
 	return false
 }
 
-// find returns the key that a signature names.
+// find returns the key that a signature names, or nil.
 func (c *certificate) find(i Issuer) *packet.PublicKey {
 	if i.is(c.primary) {
 		return c.primary
@@ -288,11 +288,11 @@ func (c *certificate) find(i Issuer) *packet.PublicKey {
 	return nil
 }
 
-// A revocation takes a key back.
+// A revocation is the revocation of a key.
 type revocation struct {
 	at time.Time
-	// hard: nothing that the key has signed may be trusted any more, whenever it says that it
-	// was signed: the key is compromised, or no reason is given (RFC 9580, section 5.2.3.31).
+	// hard means that no signature by the key may be trusted, whatever its date: the key is compromised, or no
+	// reason is given (RFC 9580, section 5.2.3.31).
 	hard bool
 }
 
@@ -304,8 +304,8 @@ type validity struct {
 	revocations []revocation
 }
 
-// primaryValidity is gpg's: the newest self-signatures decide. A direct one goes before those
-// of user IDs, of which the newest that says anything counts.
+// primaryValidity returns the validity of the primary key by gpg's rule: each value comes from the newest direct
+// self-signature if that sets it, and otherwise from the newest self-signature of a user ID that does.
 func (c *certificate) primaryValidity() (validity, error) {
 	pk := c.primary
 	v := validity{created: pk.CreationTime, signs: true}
@@ -333,7 +333,7 @@ func (c *certificate) primaryValidity() (validity, error) {
 	return v, nil
 }
 
-// take takes over what a self-signature says of a key.
+// take copies the expiry and the flag for signing from a self-signature, as far as it sets them.
 func (v *validity) take(pk *packet.PublicKey, sig *packet.Signature) {
 	if sig.KeyLifetimeSecs != nil && *sig.KeyLifetimeSecs > 0 {
 		v.expires = pk.CreationTime.Add(time.Duration(*sig.KeyLifetimeSecs) * time.Second)
@@ -343,8 +343,8 @@ func (v *validity) take(pk *packet.PublicKey, sig *packet.Signature) {
 	}
 }
 
-// newest is the certification of a user ID that counts; nil if there is none, or if the
-// user ID was revoked since.
+// newest returns the newest valid certification of a user ID. It is nil if there is none, or if the user ID was
+// revoked since.
 func (u *user) newest(pk *packet.PublicKey) *packet.Signature {
 	valid := func(sig *packet.Signature) bool { return pk.VerifyUserIdSignature(u.id, pk, sig) == nil }
 	sig := newest(u.bindings, func(sig *packet.Signature) bool {
@@ -359,7 +359,7 @@ func (u *user) newest(pk *packet.PublicKey) *packet.Signature {
 	return sig
 }
 
-// validity of a subkey, by its newest binding. A subkey that signs must have signed the
+// validity returns the validity of a subkey, by its newest binding. A subkey that signs must have signed the
 // binding as well.
 func (s *subkey) validity(primary *packet.PublicKey) (validity, error) {
 	v := validity{created: s.key.CreationTime}
@@ -376,7 +376,7 @@ func (s *subkey) validity(primary *packet.PublicKey) (validity, error) {
 	return v, nil
 }
 
-// newest returns the newest of the signatures that are valid, and have not expired themselves.
+// newest returns the newest valid signature that has not expired itself, or nil.
 func newest(sigs []*packet.Signature, valid func(*packet.Signature) bool) *packet.Signature {
 	var best *packet.Signature
 	for _, sig := range sigs {
@@ -408,8 +408,8 @@ func over(sig *packet.Signature, at time.Time) bool {
 		!at.Before(sig.CreationTime.Add(time.Duration(*sig.SigLifetimeSecs)*time.Second))
 }
 
-// sound refuses self-signatures by algorithms that gpg does not accept in them. SHA-1 is one
-// that it accepts: of a text that the key's owner alone has made, it is no danger.
+// sound reports whether gpg accepts the version, hash and notations of a self-signature. SHA-1 is accepted here. It
+// is safe for a text that only the key's owner can choose.
 func sound(sig *packet.Signature) bool {
 	return sig.Version == 4 && (sig.Hash == crypto.SHA1 || hashName(sig.Hash) != "") && critical(sig) == nil
 }

@@ -1,11 +1,9 @@
-// Package key checks OpenPGP signatures on what a mirror holds. It is the only
-// package that knows OpenPGP.
+// Package key checks OpenPGP signatures on the objects of a mirror. Package sign makes them.
 //
-// Spack signs a document by replacing it, at the same name, with a cleartext signed
-// message (gpg --clearsign). Spack's reader takes the text out by a rule of its own
-// and lets gpg check the signature. A document is accepted here only if the text that
-// the reader takes out is the text that is signed, and only where gpg, given the same keys,
-// accepts the signature. docs/signatures.md lists where this package is stricter than gpg.
+// Spack signs a document by replacing it, under the same name, with a cleartext signed message (gpg --clearsign).
+// Spack's reader extracts the text by its own rule, and gpg checks the signature. This package accepts a document
+// only if the extracted text is the signed text, and if gpg, given the same keys, accepts the signature.
+// docs/signatures.md lists where this package is stricter than gpg.
 package key
 
 import (
@@ -20,7 +18,7 @@ import (
 // version 4 keys that gpg makes. Spack names key files by it.
 type Fingerprint string
 
-// ParseFingerprint refuses what cannot name a key file.
+// ParseFingerprint returns an error for a text that cannot name a key file.
 func ParseFingerprint(s string) (Fingerprint, error) {
 	if len(s) != 40 && len(s) != 64 || strings.Trim(s, "0123456789ABCDEF") != "" {
 		return "", fmt.Errorf("fingerprint %q: want 40 or 64 upper-case hexadecimal digits", s)
@@ -35,8 +33,8 @@ func fingerprint(pk *packet.PublicKey) Fingerprint {
 // A Public is one public key: a primary key with its subkeys.
 type Public struct{ certificate *certificate }
 
-// ReadPublic reads a key file of a mirror. Clients import and trust all that is in it, so it
-// must hold one armored block with exactly one primary key, and nothing else.
+// ReadPublic reads a key file of a mirror. Clients import and trust everything in the file, so it must hold one
+// armored block with exactly one primary key, and nothing else.
 func ReadPublic(armored []byte) (*Public, error) {
 	body, err := unarmor(armored, publicBlock)
 	if err != nil {
@@ -65,10 +63,10 @@ func ReadPublic(armored []byte) (*Public, error) {
 	return &Public{c}, nil
 }
 
-// Fingerprint is that of the primary key.
+// Fingerprint returns the fingerprint of the primary key.
 func (p *Public) Fingerprint() Fingerprint { return fingerprint(p.certificate.primary) }
 
-// Fingerprints are those of the key and its subkeys, any of which may have made a signature.
+// Fingerprints returns the fingerprints of the primary key and its subkeys, any of which may have made a signature.
 func (p *Public) Fingerprints() []Fingerprint {
 	all := []Fingerprint{p.Fingerprint()}
 	for _, s := range p.certificate.subkeys {
@@ -77,14 +75,14 @@ func (p *Public) Fingerprints() []Fingerprint {
 	return all
 }
 
-// Made reports whether the primary key or a subkey is the one that a signature names.
+// Made reports whether a signature names the primary key or one of its subkeys.
 func (p *Public) Made(i Issuer) bool { return p.certificate.find(i) != nil }
 
-// An Issuer is the key that a signature says it was made with. It may be a subkey. Nothing
-// vouches for it until the signature was verified.
+// An Issuer is the key that a signature names as its signer. It may be a subkey. It is not proven until the
+// signature is verified.
 type Issuer struct {
 	ID          uint64
-	fingerprint string // of 20 bytes, where the signature says it
+	fingerprint string // 20 bytes; empty if the signature does not have it
 }
 
 func (i Issuer) String() string {

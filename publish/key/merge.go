@@ -9,10 +9,11 @@ import (
 	"strings"
 )
 
-// Merged returns the key with all that another copy of it says as well, as gpg --import merges them: identities, subkeys,
-// signatures that extend it, revocations. Nothing is taken away, so a key that was revoked stays so, and of several
-// times of expiry the one that was set last counts. It reports whether that changes what the key is to clients: its identities,
-// its subkeys, and from when to when each of them may sign. If it does not, the key itself is returned.
+// Merged returns the key together with everything that another copy adds, as gpg --import merges them: identities,
+// subkeys, signatures that extend it, revocations. Nothing is removed, so a revoked key stays revoked, and the
+// expiry that was set last counts. Merged reports whether the merge changes the key for clients: its identities,
+// its subkeys, or the times from which and until which each key may sign. If it does not, Merged returns the key
+// itself.
 func (p *Public) Merged(other *Public) (merged *Public, more bool, err error) {
 	var k keyring
 	for _, c := range []*certificate{p.certificate, other.certificate} {
@@ -37,12 +38,12 @@ func (p *Public) Merged(other *Public) (merged *Public, more bool, err error) {
 	if err != nil {
 		return nil, false, err
 	}
-	merged, err = ReadPublic(armored) // what clients can no longer read is not published
+	merged, err = ReadPublic(armored) // a key that clients can no longer read is not published
 	return merged, err == nil, err
 }
 
-// meaning is what the signatures on a key come to. Certifications by others, and signatures that newer ones have replaced, are no part
-// of it.
+// meaning returns the effect of all signatures on a key, as a text to compare. Certifications by others, and
+// signatures that newer ones have replaced, have no effect.
 func (c *certificate) meaning() string {
 	var b strings.Builder
 	say := func(what string, v validity, err error) {
@@ -65,7 +66,7 @@ func (c *certificate) meaning() string {
 	return b.String()
 }
 
-// place is where a part stands in a key.
+// place returns the position of a part in a key.
 func place(a *about) int {
 	switch a.raw[0].Tag {
 	case tagPublicKey:

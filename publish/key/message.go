@@ -21,14 +21,14 @@ const (
 	beginSignature = "-----BEGIN PGP SIGNATURE-----"
 )
 
-// maxLine is how many bytes of a line gpg reads; it drops or garbles what is behind them.
+// maxLine is the number of bytes of a line that gpg reads. It drops or garbles the rest.
 const maxLine = 19_990
 
-// Signed reports whether document is, or pretends to be, a signed message.
+// Signed reports whether document begins like a signed message.
 func Signed(document []byte) bool { return bytes.HasPrefix(document, []byte(beginMessage)) }
 
-// Text returns what Spack's reader takes a document for: the document itself, or the text
-// inside its signature, which is not checked here.
+// Text returns the text that Spack's reader sees in a document: the document itself, or the text inside its
+// signature. Text does not check the signature.
 func Text(document []byte) ([]byte, error) {
 	if !Signed(document) {
 		return document, nil
@@ -40,9 +40,9 @@ func Text(document []byte) ([]byte, error) {
 	return m.text, nil
 }
 
-// A message is a signed document, taken apart.
+// A message is a signed document, parsed.
 type message struct {
-	hash      string   // that its header names
+	hash      string   // as its header names it
 	text      []byte   // as Spack's reader sees it
 	lines     []string // of the text
 	signature *packet.Signature
@@ -52,14 +52,13 @@ var hashLine = regexp.MustCompile(`^Hash:[ \t]+([A-Z0-9-]+)[ \t]*$`)
 
 // parseMessage reads the form that gpg --clearsign writes, and refuses any other.
 //
-// Spack 0.23 to 1.2 take the text out by
+// Spack 0.23 to 1.2 extract the text with
 //
 //	^-----BEGIN PGP SIGNED MESSAGE-----\s+Hash:\s+[^\s]+\s+(.+)-----BEGIN PGP SIGNATURE-----
 //
-// with MULTILINE and DOTALL, without undoing dash escapes, where \s is any white space of Unicode
-// and (.+) reaches to the last marker. gpg reads to the first line that is a marker. So
-// there must be one marker, one header, an empty line, and no line that begins with a dash:
-// then both see the same text.
+// with MULTILINE and DOTALL. Dash escapes are not undone, \s is any white space of Unicode, and (.+) reaches to the
+// last marker. gpg reads up to the first line that is a marker. Both see the same text if there is one marker, one
+// header, an empty line, and no line that begins with a dash.
 func parseMessage(document []byte) (*message, error) {
 	if !utf8.Valid(document) {
 		return nil, errors.New("signed message: it is not UTF-8")
@@ -99,7 +98,8 @@ func parseMessage(document []byte) (*message, error) {
 	return m, nil
 }
 
-// CheckLine refuses a line that gpg and Spack would read differently, or not at all, in a signed document.
+// CheckLine returns an error for a line of a signed document that gpg and Spack would read differently, or not at
+// all.
 func CheckLine(line string) error {
 	if strings.HasPrefix(line, "-") {
 		return fmt.Errorf("the line %.40q begins with a dash: gpg undoes an escape there and Spack does not", line)
@@ -115,7 +115,7 @@ func CheckLine(line string) error {
 	return nil
 }
 
-// canonical is what is signed: lines without blanks at their ends, joined by CRLF.
+// canonical returns the text that is signed: lines without blanks at their ends, joined by CRLF.
 func (m *message) canonical() []byte {
 	trimmed := make([]string, len(m.lines))
 	for i, line := range m.lines {
@@ -124,7 +124,7 @@ func (m *message) canonical() []byte {
 	return []byte(strings.Join(trimmed, "\r\n"))
 }
 
-// onlySignature reads an armored block that holds one signature.
+// onlySignature reads an armored block that holds exactly one signature.
 func onlySignature(armored []byte) (*packet.Signature, error) {
 	body, err := unarmor(armored, signatureBlock)
 	if err != nil {
@@ -148,8 +148,7 @@ func onlySignature(armored []byte) (*packet.Signature, error) {
 	return sig, nil
 }
 
-// IssuerOf returns the key that a signed document says it was signed with. The signature
-// is not checked.
+// IssuerOf returns the key that a signed document names as its signer. It does not check the signature.
 func IssuerOf(document []byte) (Issuer, error) {
 	if !Signed(document) {
 		return Issuer{}, ErrUnsigned
@@ -165,7 +164,7 @@ func IssuerOf(document []byte) (Issuer, error) {
 	return i, nil
 }
 
-// IssuerOfDetached returns the key that a detached signature says it was made with. It is not checked.
+// IssuerOfDetached returns the key that a detached signature names as its signer. It does not check the signature.
 func IssuerOfDetached(armored []byte) (Issuer, error) {
 	sig, err := onlySignature(armored)
 	if err != nil {
@@ -178,8 +177,9 @@ func IssuerOfDetached(armored []byte) (Issuer, error) {
 	return i, nil
 }
 
-// IssuersOfDetached returns all keys that what stands beside a file says it was made with, as gpg would read it: armored or not, with text around
-// it, and with several signatures. Other things, such as public keys, have none. The error says what is no OpenPGP although it begins like a signature.
+// IssuersOfDetached returns all keys that the content of a signature file names as signers. It reads as gpg does:
+// armored or not, with text around it, with several signatures. Other content, such as a public key, has no
+// issuers. An error means that the content begins like a signature but is not OpenPGP.
 func IssuersOfDetached(content []byte) ([]Issuer, error) {
 	blocks := [][]byte{content}
 	if armored := bytes.Split(content, []byte("-----BEGIN "+signatureBlock)); len(armored) > 1 {
@@ -195,7 +195,7 @@ func IssuersOfDetached(content []byte) ([]Issuer, error) {
 			}
 			blocks = append(blocks, body)
 		}
-	} else if len(content) == 0 || content[0]&^3 != 0x88 && content[0] != 0xc2 { // the first byte of a signature that is not armored
+	} else if len(content) == 0 || content[0]&^3 != 0x88 && content[0] != 0xc2 { // the first byte of a binary signature
 		return nil, nil
 	}
 	var all []Issuer
@@ -221,7 +221,7 @@ func IssuersOfDetached(content []byte) ([]Issuer, error) {
 
 var errNoIssuer = errors.New("bad signature: it does not name the key that made it")
 
-// HashOf returns what the Hash header of a document calls the algorithm of an armored signature.
+// HashOf returns the hash algorithm of an armored signature, as the Hash header of a document names it.
 func HashOf(armored []byte) (string, error) {
 	sig, err := onlySignature(armored)
 	if err != nil {

@@ -14,10 +14,10 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 )
 
-// clockTolerance is how far the clock of a signer may be ahead of ours.
+// clockTolerance is the maximum by which a signer's clock may be ahead of the local clock.
 const clockTolerance = 10 * time.Minute
 
-// minBits is the least size of a key whose security depends on it (RSA, DSA).
+// minBits is the minimum size of a key whose security depends on its size (RSA, DSA).
 const minBits = 2047
 
 var now = time.Now
@@ -25,7 +25,7 @@ var now = time.Now
 // ErrUntrusted: the signature is by a key that is not among the trusted ones.
 var ErrUntrusted = errors.New("signature by a key that is not among the trusted keys")
 
-// ErrContent: the signature is by the key that it names, or pretends to be, and not of this content.
+// ErrContent: the key that the signature names did not sign this content.
 var ErrContent = errors.New("it is not of this content")
 
 // A Ring is a set of public keys that are trusted to sign.
@@ -39,12 +39,11 @@ type signer struct {
 	key     *packet.PublicKey
 	primary Fingerprint
 	own     validity // of key
-	above   validity // of the primary key; the same if key is that
-	broken  error    // why key cannot be used at all
+	above   validity // of the primary key; equal to own if key is the primary key
+	broken  error    // the reason why key cannot be used at all
 }
 
-// ReadRing reads armored public keys, any number after each other, and revocation certificates.
-// Copies of one key are merged.
+// ReadRing reads any number of armored public keys and revocation certificates. Copies of a key are merged.
 func ReadRing(armored []byte) (*Ring, error) {
 	if bytes.Contains(armored, []byte("-----BEGIN PGP PRIVATE KEY BLOCK-----")) {
 		return nil, errPrivate
@@ -100,7 +99,7 @@ func (r *Ring) addSigner(s *signer) {
 	}
 }
 
-// Fingerprints lists the primary keys of the ring, in the order in which they were read.
+// Fingerprints returns the primary keys of the ring, in the order in which they were read.
 func (r *Ring) Fingerprints() []Fingerprint {
 	all := make([]Fingerprint, len(r.certificates))
 	for i, c := range r.certificates {
@@ -112,7 +111,7 @@ func (r *Ring) Fingerprints() []Fingerprint {
 // Holds reports whether f is a primary key of the ring.
 func (r *Ring) Holds(f Fingerprint) bool { return slices.Contains(r.Fingerprints(), f) }
 
-// Public returns the key of the ring that a signature names, itself or by a subkey.
+// Public returns the key of the ring that a signature names, directly or by a subkey.
 func (r *Ring) Public(i Issuer) (p *Public, ok bool) {
 	for _, c := range r.certificates {
 		if c.find(i) != nil {
@@ -122,7 +121,8 @@ func (r *Ring) Public(i Issuer) (p *Public, ok bool) {
 	return nil, false
 }
 
-// PrimaryOf is the primary key of the key that a signature names, as far as the ring or the signature itself tells.
+// PrimaryOf returns the primary key of the key that a signature names. If the ring does not hold it, PrimaryOf
+// returns the key as the signature names it.
 func (r *Ring) PrimaryOf(i Issuer) Fingerprint {
 	if p, ok := r.Public(i); ok {
 		return p.Fingerprint()
@@ -130,7 +130,7 @@ func (r *Ring) PrimaryOf(i Issuer) Fingerprint {
 	return Fingerprint(i.String())
 }
 
-// Primary is the key of the ring with that primary key, merged of all its copies.
+// Primary returns the key of the ring with a primary key, merged from all its copies.
 func (r *Ring) Primary(f Fingerprint) (p *Public, ok bool) {
 	for _, c := range r.certificates {
 		if fingerprint(c.primary) == f {
@@ -140,7 +140,7 @@ func (r *Ring) Primary(f Fingerprint) (p *Public, ok bool) {
 	return nil, false
 }
 
-// Armored is a key of the ring as gpg --armor --export writes it, merged of all its copies.
+// Armored returns a key of the ring as gpg --armor --export writes it, merged from all its copies.
 func (r *Ring) Armored(f Fingerprint) ([]byte, error) {
 	if p, ok := r.Primary(f); ok {
 		return p.Armored()
@@ -148,8 +148,8 @@ func (r *Ring) Armored(f Fingerprint) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s", ErrUntrusted, f)
 }
 
-// Verify checks the signature of a document and returns who signed it.
-// ErrUnsigned says that it has none.
+// Verify checks the signature of a document and returns the primary key of its signer. The error is ErrUnsigned if
+// the document has no signature.
 func (r *Ring) Verify(document []byte) (Fingerprint, error) {
 	if !Signed(document) {
 		return "", ErrUnsigned
@@ -179,8 +179,8 @@ func (r *Ring) VerifyDetached(content io.Reader, signature []byte) (Fingerprint,
 	return r.verify(sig, content, sig.SigType == packet.SigTypeText)
 }
 
-// verify judges a signature as it was when it was made: a key that has expired or was
-// retired since then is no reason to refuse it.
+// verify judges a signature by the time at which it was made. It accepts a signature by a key that has expired or
+// was retired since then.
 func (r *Ring) verify(sig *packet.Signature, content io.Reader, asText bool) (Fingerprint, error) {
 	if hashName(sig.Hash) == "" {
 		return "", fmt.Errorf("bad signature: it was made with %s, which is too weak: sign again with SHA-256 or SHA-512", sig.Hash)
@@ -222,7 +222,7 @@ func (r *Ring) signer(i Issuer) *signer {
 	return nil
 }
 
-// mayHaveSigned judges the key that made a signature.
+// mayHaveSigned returns the reason why a signature by this key is not accepted, or nil.
 func (s *signer) mayHaveSigned(sig *packet.Signature) error {
 	at, clock := sig.CreationTime, now()
 	switch {
@@ -250,7 +250,7 @@ func (s *signer) mayHaveSigned(sig *packet.Signature) error {
 	return nil
 }
 
-// at says why a key could not sign at a time.
+// at returns the reason why a key could not sign at a time, or nil.
 func (v validity) at(t time.Time) error {
 	for _, r := range v.revocations {
 		if r.hard {
@@ -277,8 +277,8 @@ func weak(pk *packet.PublicKey) bool {
 	return false
 }
 
-// hashName is what a Hash header calls an algorithm; empty for one that is not accepted:
-// SHA-1 and whatever is no longer than it.
+// hashName returns the name of an algorithm in a Hash header. It is empty for an algorithm that is not accepted:
+// SHA-1 and any hash that is not longer.
 func hashName(h crypto.Hash) string {
 	switch h {
 	case crypto.SHA224:
@@ -293,7 +293,8 @@ func hashName(h crypto.Hash) string {
 	return ""
 }
 
-// critical refuses what a signature says must be understood. That of subpackets is refused as they are parsed.
+// critical returns an error if a signature has a critical notation, since none is known here. Unknown critical
+// subpackets are refused when they are parsed.
 func critical(sig *packet.Signature) error {
 	for _, n := range sig.Notations {
 		if n.IsCritical {

@@ -19,11 +19,11 @@ type Candidate struct {
 	Fingerprint Fingerprint
 	Subkey      bool
 	Created     time.Time
-	Expires     time.Time // the earlier one of its own and the primary key's; zero: never
-	Err         error     // why it cannot sign at the time that was asked for; nil: it can
+	Expires     time.Time // the earlier of its own expiry and the primary key's; zero means never
+	Err         error     // the reason why it cannot sign at the given time; nil if it can
 }
 
-// Candidates judges every key of the certificate as a signer at a time. The primary key comes first.
+// Candidates returns every key of the certificate, and whether it can sign at a time. The primary key comes first.
 func (p *Public) Candidates(at time.Time) []Candidate {
 	c := p.certificate
 	above, err := c.primaryValidity()
@@ -35,7 +35,7 @@ func (p *Public) Candidates(at time.Time) []Candidate {
 		}
 		sub := candidate(&signer{key: s.key, own: own, above: above, broken: subErr}, at)
 		if sub.Subkey = true; subErr == nil && !own.signs {
-			sub.Err = ErrCannotSign // whether it has expired or not
+			sub.Err = ErrCannotSign // even if it has expired
 		}
 		all = append(all, sub)
 	}
@@ -51,7 +51,7 @@ func candidate(s *signer, at time.Time) Candidate {
 	}
 }
 
-// objection is why a key cannot sign at a time.
+// objection returns the reason why a key cannot sign at a time, or nil.
 func (s *signer) objection(at time.Time) error {
 	switch {
 	case s.broken != nil:
@@ -77,7 +77,7 @@ func (s *signer) objection(at time.Time) error {
 	return nil
 }
 
-// earlier is the earlier one of two times, of which zero is never.
+// earlier returns the earlier of two times. The zero time means never.
 func earlier(a, b time.Time) time.Time {
 	if a.IsZero() || !b.IsZero() && b.Before(a) {
 		return b
@@ -85,10 +85,11 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// ExpiresSoon is how long before a key expires is the time to extend it, or for clients to learn of another one.
+// ExpiresSoon is the time before a key's expiry at which it should be extended, or another key offered to clients.
 const ExpiresSoon = 60 * 24 * time.Hour
 
-// Subkey is the subkey that a signature names; empty: it names the primary key, or another one.
+// Subkey returns the subkey that a signature names. It is empty if the signature names the primary key or another
+// key.
 func (p *Public) Subkey(i Issuer) Fingerprint {
 	if pk := p.certificate.find(i); pk != nil && pk != p.certificate.primary {
 		return fingerprint(pk)
@@ -96,7 +97,8 @@ func (p *Public) Subkey(i Issuer) Fingerprint {
 	return ""
 }
 
-// ExpiryOf is until when the key that a signature names may sign; zero: for ever. It may be a subkey.
+// ExpiryOf returns the time until which the key that a signature names may sign. The key may be a subkey. Zero
+// means for ever.
 func (p *Public) ExpiryOf(i Issuer) time.Time {
 	c := p.certificate
 	v, _ := c.primaryValidity()
@@ -110,16 +112,17 @@ func (p *Public) ExpiryOf(i Issuer) time.Time {
 	return expires
 }
 
-// Expires is when the primary key expires; zero: never.
+// Expires returns the time at which the primary key expires. Zero means never.
 func (p *Public) Expires() time.Time {
 	v, _ := p.certificate.primaryValidity()
 	return v.expires
 }
 
-// Revoked is when the primary key was revoked; zero: it was not.
+// Revoked returns the time at which the primary key was revoked. Zero means that it was not.
 func (p *Public) Revoked() time.Time { return p.RevocationOf(p.Issuer()) }
 
-// RevocationOf is when the key that a signature names was revoked, itself or with its primary key; zero: it was not.
+// RevocationOf returns the time at which the key that a signature names, or its primary key, was first revoked.
+// Zero means that neither was.
 func (p *Public) RevocationOf(i Issuer) time.Time {
 	c := p.certificate
 	v, _ := c.primaryValidity()
@@ -136,7 +139,8 @@ func (p *Public) RevocationOf(i Issuer) time.Time {
 	return slices.MinFunc(all, func(a, b revocation) int { return a.at.Compare(b.at) }).at
 }
 
-// Signs says why no key of the certificate can sign at a time; nil: one can. It is ErrCannotSign only if none could at any time.
+// Signs returns nil if a key of the certificate can sign at a time, and otherwise the reason why none can. The
+// reason is ErrCannotSign only if no key can sign at any time.
 func (p *Public) Signs(at time.Time) error {
 	var first error
 	for _, c := range p.Candidates(at) {
@@ -150,7 +154,7 @@ func (p *Public) Signs(at time.Time) error {
 	return first
 }
 
-// UserIDs are the names that the key gives its owner, as gpg lists them.
+// UserIDs returns the names of the key's owner, as gpg lists them.
 func (p *Public) UserIDs() []string {
 	var all []string
 	for _, u := range p.certificate.users {
@@ -161,16 +165,17 @@ func (p *Public) UserIDs() []string {
 	return all
 }
 
-// Armored is the key as gpg --armor --export writes it.
+// Armored returns the key as gpg --armor --export writes it.
 func (p *Public) Armored() ([]byte, error) { return p.certificate.armored() }
 
-// Issuer is the primary key as a signature would name it.
+// Issuer returns the primary key in the form in which a signature names it.
 func (p *Public) Issuer() Issuer {
 	pk := p.certificate.primary
 	return Issuer{ID: pk.KeyId, fingerprint: string(pk.Fingerprint)}
 }
 
-// With is the ring with one more key, or with what a copy of one that it has says as well. The ring itself does not change.
+// With returns the ring with one more key. If the ring has a copy of the key already, the copies are merged. The
+// ring itself does not change.
 func (r *Ring) With(p *Public) *Ring {
 	all := slices.Clone(r.certificates)
 	if i := slices.IndexFunc(all, func(c *certificate) bool { return fingerprint(c.primary) == p.Fingerprint() }); i >= 0 {

@@ -1,4 +1,4 @@
-// Package gpgtest has what tests that run gpg have in common.
+// Package gpgtest provides helpers for tests that run gpg.
 package gpgtest
 
 import (
@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// Home makes a home directory of gpg. Its agent ends with the test.
+// Home returns a new home directory for gpg. Its agent is stopped when the test ends.
 func Home(t testing.TB) string {
 	t.Helper()
-	home, err := os.MkdirTemp("", "gpg") // short: a socket is in it
+	home, err := os.MkdirTemp("", "gpg") // short, since it holds a socket
 	if err != nil {
 		t.Fatal(err)
 	}
