@@ -19,23 +19,24 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// Plain files are published beside mirrors, each with a detached signature: FILE and FILE.asc.
+// detached is the suffix of detached signatures. Plain files are published beside mirrors as FILE and FILE.asc.
 const detached = ".asc"
 
-// A detachedSignature is what stands beside a plain file.
+// A detachedSignature is the signature file of a plain file.
 type detachedSignature struct {
 	name string // FILE.asc
 	by   []key.Issuer
-	// unclear is why it is no single armored signature, as publish makes and checks it; gpg may accept it all the same.
+	// unclear is the reason why it is not a single armored signature, the only form that publish makes and checks.
+	// gpg may accept it anyway.
 	unclear error
 }
 
-// made reports whether a key is among those that the signature names, or may be.
+// made reports whether a key made the signature, or may have made it because the signature does not name its key.
 func (d detachedSignature) made(by func(key.Issuer) bool) bool {
 	return slices.ContainsFunc(d.by, by) || d.unclear != nil && len(d.by) == 0
 }
 
-// signatures calls do for each detached signature of a file below a place, several at once.
+// signatures calls do for each detached signature below a place, several at a time.
 func signatures(ctx context.Context, s mirror.Store, do func(d detachedSignature) error) error {
 	var names []string
 	for info, err := range s.List(ctx, mirror.Range{}) {
@@ -66,8 +67,8 @@ func signatures(ctx context.Context, s mirror.Store, do func(d detachedSignature
 	})
 }
 
-// FilesBy are the plain files below a place whose detached signatures say that they were made by a key, or do not tell by which, sorted. public
-// is that key, or nil if it cannot be read. The signature of a file that is gone counts for nothing.
+// FilesBy returns, sorted, the plain files below a place whose detached signatures name a key, or do not name their
+// key. public is that key, or nil if it cannot be read. A signature whose file is gone is ignored.
 func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key.Public) ([]string, error) {
 	made := madeBy(f, public)
 	var mu sync.Mutex // guards found
@@ -94,9 +95,10 @@ func FilesBy(ctx context.Context, s mirror.Store, f key.Fingerprint, public *key
 	return found, err
 }
 
-// RotateFiles replaces the detached signatures of plain files below a place that from has made, once each was checked, by those of to. The
-// content of these files is read. One of several that from has made, or that is not armored, is refused; of one that is damaged there is a warning. Counted
-// are files; of the change, nothing is about keys.
+// RotateFiles checks the detached signatures that from has made of plain files below a place, and replaces them
+// with signatures by to. It reads the contents of these files. A signature by from that is one of several, or that
+// is not armored, is refused. A damaged signature causes a warning. The counts in the change are of files, and its
+// fields about keys are not set.
 func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign.Key) (Change, error) {
 	c := Change{Layout: "files", Stale: []string{}, Findings: []buildcache.Finding{}}
 	ring := new(key.Ring).With(from)
@@ -131,7 +133,8 @@ func RotateFiles(ctx context.Context, s mirror.Store, from *key.Public, to *sign
 	return c, err
 }
 
-// resignFile replaces the signature of a file. The error is a mirror.ErrConflict if either was replaced meanwhile.
+// resignFile replaces the signature of a file. The error is a mirror.ErrConflict if the file or its signature was
+// replaced meanwhile.
 func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Key, name string) (outcome, error) {
 	signature, info, err := mirror.Read(ctx, s, name, same.MaxSignature)
 	if err != nil {
@@ -147,7 +150,7 @@ func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Ke
 	}
 	content, err := s.Open(ctx, file)
 	if errors.Is(err, mirror.ErrNotExist) {
-		return other, nil // the signature of nothing
+		return other, nil // its file is gone
 	}
 	if err != nil {
 		return other, err
@@ -175,7 +178,8 @@ func resignFile(ctx context.Context, s mirror.Store, ring *key.Ring, to *sign.Ke
 	return resigned, err
 }
 
-// madeBy reports of which signatures it is said that a key has made them. One that cannot be read may have made those that name its primary key.
+// madeBy returns a function that reports whether a key is the issuer of a signature. If the key cannot be read, the
+// function matches only its primary key.
 func madeBy(f key.Fingerprint, public *key.Public) func(by key.Issuer) bool {
 	if public == nil {
 		return func(by key.Issuer) bool { return by.String() == string(f) }

@@ -1,8 +1,8 @@
-// Package keyring looks after the public keys of a mirror: which there are, which packages each of them signs, and how the
-// signatures of one become those of another.
+// Package keyring manages the public keys of a mirror. It lists them with the number of packages that each has
+// signed, adds and retires keys, and replaces the signatures of one key with those of another.
 //
-// Documents are read and replaced one by one, each only as the version that was read, so any number of publishers may be
-// at work. No content of packages is read: the text of a document that is signed again stays the same.
+// Each document is replaced only in the version that was read, so other publishers may run at the same time. The
+// contents of packages are not read, and the text of a document that is signed again stays the same.
 package keyring
 
 import (
@@ -21,29 +21,29 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// A Key is a key that a mirror holds, or by which packages say that they are signed.
+// A Key is a key that a mirror holds, or that packages name as their signer.
 type Key struct {
-	Fingerprint key.Fingerprint `json:"fingerprint"` // of the signer, which may be a subkey, where the mirror lacks the key
+	Fingerprint key.Fingerprint `json:"fingerprint"` // if the mirror lacks the key, that of the signer, which may be a subkey
 	Owners      []string        `json:"owners"`
-	Expires     time.Time       `json:"expires,omitzero"` // what signs, a subkey or the primary key; never, if it is missing
-	Revoked     time.Time       `json:"revoked,omitzero"` // it was not, if it is missing
-	Offered     bool            `json:"offered"`          // clients learn of it
+	Expires     time.Time       `json:"expires,omitzero"` // expiry of the primary key or subkey that signs; missing means never
+	Revoked     time.Time       `json:"revoked,omitzero"` // missing means not revoked
+	Offered     bool            `json:"offered"`          // it is in the index of keys that clients read
 	Retired     bool            `json:"retired"`          // no publish offers it again
-	Packages    int             `json:"packages"`         // that say they are signed by it; signatures are not checked
+	Packages    int             `json:"packages"`         // packages that name it as their signer; signatures are not checked
 	Problem     string          `json:"problem,omitempty"`
 
 	public *key.Public
 }
 
-// A Listing is what there is in one layout of a mirror.
+// A Listing lists the keys of one layout of a mirror.
 type Listing struct {
 	Layout   string `json:"layout"`
 	Keys     []Key  `json:"keys"`
-	Unsigned int    `json:"unsigned"` // packages
-	Broken   int    `json:"broken"`   // packages whose signature does not say who made it
+	Unsigned int    `json:"unsigned"` // packages without a signature
+	Broken   int    `json:"broken"`   // packages whose signature does not name its key
 }
 
-// List reads the keys of a mirror, and who signed each package.
+// List returns the keys of a mirror and the number of packages that each has signed.
 func List(ctx context.Context, s mirror.Store) ([]Listing, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -60,7 +60,8 @@ func List(ctx context.Context, s mirror.Store) ([]Listing, error) {
 	return listings, nil
 }
 
-// Expiring are the keys that clients are offered and that expire soon, or have expired. Only keys are listed and read, and nothing that is not there is asked for.
+// Expiring returns the keys that are offered to clients and expire soon, or have expired. It lists and reads only
+// keys, and requests no object that the listing lacks.
 func Expiring(ctx context.Context, s mirror.Store, now time.Time) ([]Key, error) {
 	var found []Key
 	for _, f := range buildcache.Layouts() {
@@ -91,7 +92,7 @@ type at struct {
 	seen  *buildcache.Survey
 }
 
-// openAll lists a mirror of one layout or of both.
+// openAll lists the objects of a mirror in each layout that it has.
 func openAll(ctx context.Context, s mirror.Store) ([]*at, error) {
 	var all []*at
 	for _, f := range buildcache.Layouts() {
@@ -109,7 +110,7 @@ func openAll(ctx context.Context, s mirror.Store) ([]*at, error) {
 	return all, nil
 }
 
-// open lists a mirror; nil: it has nothing of that layout.
+// open lists the objects of a mirror in one layout. It returns nil if there are none.
 func open(ctx context.Context, f buildcache.Layout, s mirror.Store) (*at, error) {
 	p, err := f.ReadPointer(ctx, s)
 	if err != nil {
@@ -161,7 +162,8 @@ func (m *at) list(ctx context.Context) (*Listing, error) {
 	return out, nil
 }
 
-// keys reads the public keys of the mirror, and when they expire by what is known at a time.
+// keys returns the public keys of the mirror. Each expires with its primary key or subkey that signs at the given
+// time.
 func (m *at) keys(ctx context.Context, now time.Time) ([]Key, error) {
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
 	if err != nil {
@@ -185,7 +187,7 @@ func (m *at) keys(ctx context.Context, now time.Time) ([]Key, error) {
 	return keys, nil
 }
 
-// each calls do for the document of every package, several at once.
+// each calls do for the document of every package, several at a time.
 func (m *at) each(ctx context.Context, do func(name string, document []byte, info mirror.Info) error) error {
 	names := slices.Sorted(maps.Keys(m.seen.Packages(m.Layout)))
 	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, name string) error {

@@ -15,31 +15,32 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/reindex/keyindex"
 )
 
-// Retiring is how a key is retired.
+// Retiring holds the options of Retire.
 type Retiring struct {
-	Force  bool // even if packages depend on it
-	DryRun bool // only find out what would be done
+	Force  bool // retire the key even if packages depend on it
+	DryRun bool // only report what would change
 }
 
-// A Retired is what retiring a key did, or would do, to one layout of a mirror.
+// A Retired is the result of retiring a key in one layout of a mirror, or of a dry run.
 type Retired struct {
 	Layout    string
-	Offered   bool     // clients learned of the key before
-	Already   bool     // retired, and clients do not learn of it
-	Dependent []string // documents of the packages that say they are signed by it, sorted
-	Stale     []string // names whose content is another one than before, which caches may still have
+	Offered   bool     // the key was offered to clients before
+	Already   bool     // the key was retired already and is not offered
+	Dependent []string // documents of the packages that name the key as their signer, sorted
+	Stale     []string // names of changed objects, whose old content caches may still have
 
 	Public *key.Public // the key; nil if it cannot be read
 }
 
-// A DependentError says that packages or plain files depend on a key: clients could no longer check their signatures.
+// A DependentError says that packages or plain files depend on a key: without it, clients could not check their
+// signatures.
 type DependentError struct {
 	Key      key.Fingerprint
 	Packages []string // names and short hashes, sorted
 	Files    []string // names, sorted
 }
 
-// named is how many packages, and how many files, the text of a DependentError names.
+// named is the maximum number of packages, and of files, in the text of a DependentError.
 const named = 10
 
 func (e *DependentError) Error() string {
@@ -58,9 +59,9 @@ func (e *DependentError) Error() string {
 	return fmt.Sprintf("clients need the key %s for %s", e.Key, strings.Join(parts, "; and for "))
 }
 
-// Retire makes clients learn of a key no more, and keeps every later publish from offering it again. Its document stays, since
-// nothing is ever deleted. Nothing is changed if packages of any layout depend on it (a DependentError), unless Force is set,
-// or if the mirror does not hold it: ErrUnknownKey.
+// Retire stops offering a key to clients, and keeps every later publish from offering it again. Its document stays,
+// since nothing is ever deleted. Without Force, nothing is changed if packages of any layout depend on the key: the
+// error is a DependentError. If the mirror does not hold the key, the error is ErrUnknownKey.
 func Retire(ctx context.Context, s mirror.Store, f key.Fingerprint, how Retiring) ([]Retired, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -99,7 +100,7 @@ func Retire(ctx context.Context, s mirror.Store, f key.Fingerprint, how Retiring
 	return done, nil
 }
 
-// planRetire finds out what retiring a key would change, and what depends on it.
+// planRetire returns the changes that retiring a key would make, and the packages that depend on it.
 func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error) {
 	out := Retired{Layout: m.Name(), Dependent: []string{}, Stale: []string{}}
 	offered, _, err := m.ReadKeyIndex(ctx, m.store)
@@ -110,7 +111,7 @@ func (m *at) planRetire(ctx context.Context, f key.Fingerprint) (Retired, error)
 	out.Already = !out.Offered && m.seen.Retired(m.Layout, f)
 	if out.Public, err = buildcache.ReadKey(ctx, m.Layout, m.store, f); ctx.Err() != nil {
 		return out, ctx.Err()
-	} else if err != nil { // it is damaged: clients cannot use it, whatever its subkeys have signed
+	} else if err != nil { // it is damaged: clients cannot use it, nor any of its subkeys
 		out.Public = nil
 	}
 	made := madeBy(f, out.Public)

@@ -15,29 +15,30 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// A Change is what was done to one layout of a mirror.
+// A Change is the result of a change of keys in one layout of a mirror.
 type Change struct {
 	Layout   string
-	Added    bool     // the key: clients did not learn of it before
-	Offered  bool     // the key: clients had learned of it already
-	Updated  bool     // the key: what the mirror held of it said less, such as an earlier expiry
-	Resigned int      // packages, or files
-	Already  int      // that the new key had signed
-	Others   int      // that neither key has signed, which stay as they are
-	Stale    []string // names whose content is another one than before, which caches may still have
+	Added    bool     // the key is offered to clients, and was not before
+	Offered  bool     // the key was offered to clients already
+	Updated  bool     // the mirror's copy of the key was extended, for example by a later expiry
+	Resigned int      // packages or files whose signature was replaced
+	Already  int      // packages or files that the new key had signed already
+	Others   int      // packages or files that neither key has signed; they do not change
+	Stale    []string // names of changed objects, whose old content caches may still have
 	Findings []buildcache.Finding
 
-	From *key.Public // the key whose signatures were replaced, as the mirror holds it; nil: none were to be
-	To   *sign.Key   // as it may sign in the mirror
+	From *key.Public // the key whose signatures were replaced, as the mirror holds it; nil if no signatures are replaced
+	To   *sign.Key   // the new key, as it may sign in the mirror
 }
 
 // ErrUnknownKey: the mirror does not hold the key whose signatures are to be replaced.
 var ErrUnknownKey = errors.New("the mirror does not hold that key")
 
-// ErrRetired: the key that is to sign was retired, so clients are not to be offered it.
+// ErrRetired: the key that is to sign was retired, so it must not be offered to clients.
 var ErrRetired = errors.New("that key was retired")
 
-// Add offers a public key to clients, beside those that there are. A copy of it that cannot be read is replaced.
+// Add offers a public key to clients, in addition to the existing keys. A copy of the key in the mirror that cannot
+// be read is replaced.
 func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -55,9 +56,9 @@ func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, err
 	return changes, nil
 }
 
-// Rotate offers the public key of to, and then replaces every signature by from, once it was checked, by one of to. What was
-// interrupted is completed by running it again. Nothing is changed if the mirror does not hold from (ErrUnknownKey), or to was
-// retired in it (ErrRetired), or was revoked by the copy that the mirror holds (sign.UnfitError).
+// Rotate offers the public key of to. Then it checks every signature by from and replaces it with one by to. If it
+// is interrupted, another call completes it. Nothing is changed if the mirror does not hold from (ErrUnknownKey),
+// if to was retired in the mirror (ErrRetired), or if the mirror's copy of to is revoked (sign.UnfitError).
 func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.Key) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
@@ -102,7 +103,8 @@ func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.
 	return changes, nil
 }
 
-// fit is a key as it may sign, given the copy of it that the mirror holds. One that cannot be read is an error, as when it is added.
+// fit returns a key as it may sign, given the mirror's copy of it. A copy that cannot be read is an error, as in
+// add without repair.
 func (m *at) fit(ctx context.Context, k *sign.Key) (*sign.Key, error) {
 	held, err := same.ReadKey(ctx, m.Layout, m.store, k.Fingerprint())
 	switch {
@@ -118,8 +120,8 @@ func (m *at) change() Change {
 	return Change{Layout: m.Name(), Stale: []string{}, Findings: []buildcache.Finding{}}
 }
 
-// add makes clients learn of a key: its document first, then the index of keys. What a copy says that the mirror holds stays said; one that
-// cannot be read is replaced with repair.
+// add offers a key to clients: it stores the key's document first, then the index of keys. The copies of a key are
+// merged, so nothing in the mirror's copy is lost. A copy that cannot be read is replaced if repair is set.
 func (m *at) add(ctx context.Context, public *key.Public, repair bool, c *Change) error {
 	f := public.Fingerprint()
 	var err error
@@ -140,10 +142,10 @@ func (m *at) add(ctx context.Context, public *key.Public, repair bool, c *Change
 	return nil
 }
 
-// attempts is how often a document is read again that another publisher has replaced.
+// attempts is the maximum number of attempts for a document that another publisher replaces meanwhile.
 const attempts = 5
 
-// resign replaces the signatures of one key.
+// resign replaces the signatures of one key with those of another.
 func (m *at) resign(ctx context.Context, from *key.Public, to *sign.Key, c *Change) error {
 	armored, err := from.Armored()
 	if err != nil {
@@ -169,7 +171,7 @@ func (m *at) resign(ctx context.Context, from *key.Public, to *sign.Key, c *Chan
 	})
 }
 
-// An outcome is what became of one document.
+// An outcome is the result for one document.
 type outcome int
 
 const (
@@ -177,7 +179,7 @@ const (
 	already
 	resigned
 	refused
-	damaged // so that its key cannot be told
+	damaged // its key cannot be determined
 )
 
 func (m *at) resignOne(ctx context.Context, ring *key.Ring, from *key.Public, to *sign.Key, name string, document []byte, info mirror.Info) (outcome, error) {
@@ -203,7 +205,7 @@ func (m *at) resignOne(ctx context.Context, ring *key.Ring, from *key.Public, to
 	return resigned, err
 }
 
-// count takes over what became of one document; an error of the store or of the signer stops the rest.
+// count records the result for one document. It returns errors of the store and the signer, which stop the run.
 func (c *Change) count(name string, o outcome, err error) error {
 	switch {
 	case errors.Is(err, mirror.ErrNotExist): // removed meanwhile
