@@ -24,20 +24,20 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
 
-// A Certificate says what the OpenPGP public key of a key that is elsewhere is to hold. Key and Created alone make its
-// fingerprint, so a certificate that is made again, to expire later, has the same one.
+// A Certificate describes the OpenPGP public key of a remote key. The fingerprint depends only on Key and Created,
+// so it stays the same when a certificate is issued again with a later expiry.
 type Certificate struct {
-	Key     crypto.PublicKey // of RSA, or of ECDSA
+	Key     crypto.PublicKey // RSA or ECDSA
 	Created time.Time
 	Name    string
 	Email   string    // may be empty
-	Expires time.Time // zero: never
+	Expires time.Time // zero means never
 }
 
-// minRSA is the least size of an RSA key, as for every key that signs.
+// minRSA is the minimum size of an RSA key in bits, as for every key that signs.
 const minRSA = 2048
 
-// Issue makes the public key, armored as gpg --export writes it. The Digester signs it once.
+// Issue returns the public key, armored as gpg --export writes it. The Digester signs it once.
 func (c Certificate) Issue(ctx context.Context, d Digester, at time.Time) ([]byte, error) {
 	if err := c.Validate(at); err != nil {
 		return nil, err
@@ -73,7 +73,7 @@ func (c Certificate) Issue(ctx context.Context, d Digester, at time.Time) ([]byt
 	return armored, nil
 }
 
-// Validate refuses what no public key can hold.
+// Validate returns an error for values that a public key cannot hold.
 func (c Certificate) Validate(at time.Time) error {
 	unreadable := func(s string) bool {
 		return !utf8.ValidString(s) || strings.ContainsAny(s, "()<>") || strings.ContainsFunc(s, unicode.IsControl)
@@ -96,8 +96,8 @@ func (c Certificate) Validate(at time.Time) error {
 	return nil
 }
 
-// packet is the primary key (RFC 9580, section 5.5.2.2). go-crypto makes none of the keys of the standard library on NIST curves, so
-// it is written here and parsed.
+// packet returns the primary key (RFC 9580, section 5.5.2.2). It is written here and parsed, since go-crypto cannot
+// convert keys of the standard library on NIST curves.
 func (c Certificate) packet() (*packet.PublicKey, error) {
 	body := binary.BigEndian.AppendUint32([]byte{4}, uint32(c.Created.Unix()))
 	switch k := c.Key.(type) {

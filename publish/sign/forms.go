@@ -12,7 +12,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
 
-// maxKey is the most bytes that a private key may have: that of gpg with some subkeys has 10 kB.
+// maxKey is the maximum size of a private key, in bytes. A gpg key with some subkeys has 10 kB.
 const maxKey = 1 << 20
 
 const privateBlock = "PGP PRIVATE KEY BLOCK"
@@ -22,8 +22,8 @@ var (
 	armorField = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9-]*: `)
 )
 
-// decode returns the packets of a private key: exported with or without --armor, or base64 of either. What happens to
-// a key on its way through the settings of a CI system is undone: indentation, quotes, \n for a line end.
+// decode returns the packets of a private key: exported with or without --armor, or base64 of either. It undoes
+// changes that the settings of a CI system make to a key: indentation, quotes, \n for a line end.
 func decode(content []byte) ([]byte, error) {
 	if len(content) > maxKey {
 		return nil, fmt.Errorf("it has more than %d bytes, which no private key has", maxKey)
@@ -87,7 +87,7 @@ func dearmor(text string) ([]byte, error) {
 	return one, nil
 }
 
-// dearmorBlock decodes what follows the line that begins a block.
+// dearmorBlock decodes the text that follows the first line of a block.
 func dearmorBlock(block string) ([]byte, error) {
 	body, _, complete := strings.Cut(block, "-----END "+privateBlock+"-----")
 	if !complete {

@@ -22,9 +22,9 @@ type memory struct {
 	private     *packet.PrivateKey
 }
 
-// ReadKey reads a private key: what gpg --export-secret-keys writes, armored or binary, or base64 of either. One final
-// line end of the passphrase is dropped, as gpg does. The key that signs is the one that gpg picks: the
-// newest subkey that may sign, otherwise the primary key.
+// ReadKey reads a private key as gpg --export-secret-keys writes it, armored or binary, or base64 of either. Like
+// gpg, it drops one final line end of the passphrase. The key that signs is the one that gpg picks: the newest
+// subkey that may sign, otherwise the primary key.
 func ReadKey(content, passphrase []byte, at time.Time) (*Key, error) {
 	all, err := readMemory(content, passphrase, at)
 	if err != nil {
@@ -33,7 +33,7 @@ func ReadKey(content, passphrase []byte, at time.Time) (*Key, error) {
 	return New(all[0], all[1:]...)
 }
 
-// readMemory returns what may sign, in gpg's order.
+// readMemory returns the signers of a private key, in gpg's order.
 func readMemory(content, passphrase []byte, at time.Time) ([]Signer, error) {
 	packets, err := decode(content)
 	if err != nil {
@@ -77,9 +77,9 @@ func (s *secret) usable(f key.Fingerprint) error {
 	return nil
 }
 
-// Choose returns the key that signs, by gpg's rule: the newest subkey that may sign, otherwise the primary key; and behind it those that would be
-// next. usable says why the private part of a key cannot be used; a key for which it is ErrNoSecret is passed over. An error is about the first key
-// that is returned.
+// Choose returns the key that signs by gpg's rule: the newest subkey that may sign, otherwise the primary key. It
+// is followed by the keys that gpg would pick next. usable returns the reason why the private part of a key cannot
+// be used. A key without a private part (ErrNoSecret) is skipped. An error is about the first key that is returned.
 func Choose(candidates []key.Candidate, usable func(key.Fingerprint) error) ([]key.Fingerprint, error) {
 	primary := candidates[0]
 	// The newest one first, and the primary key last.
@@ -110,8 +110,8 @@ func Choose(candidates []key.Candidate, usable func(key.Fingerprint) error) ([]k
 	return []key.Fingerprint{primary.Fingerprint}, why(primary, order[:len(order)-1])
 }
 
-// why says why no key of a certificate can sign: what is wrong with the primary key, or with the newest subkey
-// that is meant to sign.
+// why returns the reason why no key of a certificate can sign. It is about the primary key, or about the newest
+// subkey that is meant to sign.
 func why(primary key.Candidate, subkeys []key.Candidate) error {
 	if primary.Err != nil && !errors.Is(primary.Err, ErrCannotSign) {
 		return primary.Err
@@ -124,8 +124,8 @@ func why(primary key.Candidate, subkeys []key.Candidate) error {
 	return primary.Err
 }
 
-// Expiry is until when a public key may sign: the primary key or the subkey of it that gpg picks at a time; zero: for ever. Where
-// none may sign any more, it is when the last one expired.
+// Expiry returns the time until which a public key may sign: the expiry of the primary key or subkey that gpg picks
+// at a time. Zero means for ever. If no key may sign any more, it is the time at which the last one expired.
 func Expiry(p *key.Public, at time.Time) time.Time {
 	candidates := p.Candidates(at)
 	chosen, err := Choose(candidates, func(key.Fingerprint) error { return nil })
@@ -164,7 +164,7 @@ func (m *memory) Sign(_ context.Context, kind Kind, content io.Reader) ([]byte, 
 	return serialized(sig)
 }
 
-// config makes signatures of the form that gpg makes, without random notations.
+// config returns the configuration for signatures in gpg's form, without random notations.
 func config(at time.Time) *packet.Config {
 	plain := false
 	return &packet.Config{
@@ -174,7 +174,7 @@ func config(at time.Time) *packet.Config {
 	}
 }
 
-// unsigned is a signature that is still to be made.
+// unsigned returns a signature that has yet to be computed.
 func unsigned(public *packet.PublicKey, kind Kind, hash crypto.Hash, at time.Time) *packet.Signature {
 	return &packet.Signature{
 		Version:      4,

@@ -16,34 +16,35 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/key"
 )
 
-// An Algorithm is one by which a Digester signs.
+// An Algorithm is the algorithm of a Digester's signatures.
 type Algorithm string
 
-// The algorithms of keys that are elsewhere. Signatures by EdDSA are of the whole message, which a service or a token
-// does not take.
+// The algorithms of remote keys. EdDSA is not among them: it signs the whole message, which a service or a token
+// does not accept.
 const (
 	RSA   Algorithm = "RSA"
 	ECDSA Algorithm = "ECDSA"
 )
 
-// A Digest is what a Digester signs.
+// A Digest is the input that a Digester signs.
 type Digest struct {
 	Algorithm Algorithm
 	Hash      crypto.Hash
 	Sum       []byte
 }
 
-// A Digester signs digests with a private key that is elsewhere: in a service, or in a token that is reached by PKCS #11
+// A Digester signs digests with a remote private key: in a service, or in a token that is reached by PKCS #11
 // (C_Sign with CKM_RSA_PKCS or CKM_ECDSA). It may be used concurrently.
 type Digester interface {
-	// SignDigest returns what crypto.Signer returns: the PKCS #1 v1.5 signature of RSA, or r and s of ECDSA in ASN.1.
+	// SignDigest returns a signature in the form of crypto.Signer: the PKCS #1 v1.5 signature of RSA, or r and s of
+	// ECDSA in ASN.1.
 	SignDigest(ctx context.Context, d Digest) ([]byte, error)
 }
 
-// ErrOtherKey: the signature that was made is not by the public key that was given.
+// ErrOtherKey: the signature is not by the public key that was given.
 var ErrOtherKey = errors.New("the signature was made with another key than the public key that is given")
 
-// remote is a private key of which only the public key is here.
+// remote is a private key outside of this process. Only its public key is here.
 type remote struct {
 	armored  []byte
 	primary  key.Fingerprint
@@ -52,7 +53,7 @@ type remote struct {
 	digester Digester
 }
 
-// NewRemote returns the key whose primary private key a Digester signs with.
+// NewRemote returns the key whose primary private key a Digester uses.
 func NewRemote(armored []byte, d Digester, at time.Time) (*Key, error) {
 	public, err := key.ReadPublic(armored)
 	if err != nil {
@@ -72,7 +73,7 @@ func NewRemote(armored []byte, d Digester, at time.Time) (*Key, error) {
 	return New(&remote{armored, public.Fingerprint(), pk, s, d})
 }
 
-// primaryOf is the packet of the primary key.
+// primaryOf returns the packet of the primary key.
 func primaryOf(armored []byte) (*packet.PublicKey, error) {
 	block, err := armor.Decode(bytes.NewReader(armored))
 	if err != nil {
@@ -89,13 +90,13 @@ func primaryOf(armored []byte) (*packet.PublicKey, error) {
 	return pk, nil
 }
 
-// A scheme is how a kind of key signs: by one hash, which is as strong as the key.
+// A scheme is the algorithm of a key and its hash, which is as strong as the key.
 type scheme struct {
 	algorithm Algorithm
 	hash      crypto.Hash
 }
 
-// schemeOf is the one of a public key. Services tie each curve to its hash.
+// schemeOf returns the scheme of a public key. Services tie each curve to its hash.
 func schemeOf(pk *packet.PublicKey) (scheme, bool) {
 	switch pk.PubKeyAlgo {
 	case packet.PubKeyAlgoRSA:
@@ -142,8 +143,8 @@ func (r *remote) Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte
 	return serialized(sig)
 }
 
-// lend calls do with what stands for a private key that is elsewhere. go-crypto drops errors of RSA keys, so the first one
-// is kept here and goes before its own.
+// lend calls do with a stand-in for a remote private key. go-crypto drops errors of RSA keys, so lend keeps the
+// Digester's first error and returns it instead of the error of do.
 func lend(ctx context.Context, public *packet.PublicKey, s scheme, d Digester, do func(*packet.PrivateKey) error) error {
 	var failed error
 	private := &packet.PrivateKey{PublicKey: *public, PrivateKey: signerFunc(func(sum []byte, h crypto.Hash) ([]byte, error) {
@@ -163,10 +164,10 @@ func lend(ctx context.Context, public *packet.PublicKey, s scheme, d Digester, d
 	return err
 }
 
-// A signerFunc is a crypto.Signer.
+// A signerFunc is a function as a crypto.Signer.
 type signerFunc func(sum []byte, h crypto.Hash) ([]byte, error)
 
-// Public implements crypto.Signer. It is not called: the public key is beside the signer.
+// Public implements crypto.Signer. It is not called, since go-crypto has the public key already.
 func (f signerFunc) Public() crypto.PublicKey { return nil }
 
 // Sign implements crypto.Signer.

@@ -22,10 +22,10 @@ const (
 	tagSubkey     = 14
 )
 
-// maxPackets is how many packets a private key may have.
+// maxPackets is the maximum number of packets in a private key.
 const maxPackets = 10_000
 
-// A secret is a private key as it was read, and the public key that belongs to it.
+// A secret is a private key as it was read, and its public key.
 type secret struct {
 	public []byte // armored
 	parts  map[key.Fingerprint]*part
@@ -34,24 +34,24 @@ type secret struct {
 // A part is the packet of a private primary key or subkey.
 type part struct {
 	packet *packet.OpaquePacket
-	s2k    []byte // how the private numbers are protected, and they
+	s2k    []byte // the protection of the private numbers, then the numbers
 }
 
-// Where the private numbers of a part are.
+// A place says where the private numbers of a part are.
 type place int
 
 const (
 	inFile    place = iota
-	elsewhere       // GNU dummy: it was left out when the key was exported
+	elsewhere       // GNU dummy: the export left it out
 	onCard
 )
 
-// split takes a private key apart. Nothing is decrypted.
+// split parses a private key. It decrypts nothing.
 func split(packets []byte) (*secret, error) {
 	s := &secret{parts: make(map[key.Fingerprint]*part)}
 	var public []*packet.OpaquePacket
 	primaries := make(map[string]bool)
-	skip := false // signatures on a key of an algorithm that is not known
+	skip := false // set for signatures on a key of an unknown algorithm
 	r := packet.NewOpaqueReader(bytes.NewReader(packets))
 	for n := 0; ; n++ {
 		p, err := r.Next()
@@ -146,8 +146,8 @@ func armorPublic(packets []*packet.OpaquePacket) ([]byte, error) {
 	return append(b.Bytes(), '\n'), nil
 }
 
-// s2kOf returns the part of a protected key that says how its passphrase becomes a key (RFC 9580, section 3.7.1); nil: it
-// is not protected.
+// s2kOf returns the S2K specifier of a protected key, which says how the passphrase becomes a key (RFC 9580,
+// section 3.7.1). It is nil if the key is not protected.
 func (p *part) s2kOf() []byte {
 	switch {
 	case len(p.s2k) > 3 && p.s2k[0] == 253: // with an AEAD algorithm behind the cipher
@@ -158,7 +158,8 @@ func (p *part) s2kOf() []byte {
 	return nil
 }
 
-// place tells where the private numbers are. GnuPG marks those that are not in a file: 101, a hash, GNU and a mode.
+// place returns the place of the private numbers. GnuPG marks numbers that are not in the file with 101, a hash,
+// GNU and a mode.
 func (p *part) place() place {
 	s := p.s2kOf()
 	if len(s) < 6 || s[0] != 101 || string(s[2:5]) != "GNU" {
@@ -170,13 +171,13 @@ func (p *part) place() place {
 	return elsewhere
 }
 
-// argon2 is the number of the S2K that takes as much memory as the file says.
+// argon2 is the number of the S2K whose use of memory is set by the file.
 const argon2 = 4
 
-// maxArgon2 is the most memory that decrypting a key may take, as its exponent: 2^20 KiB are 1 GiB.
+// maxArgon2 is the maximum memory for decrypting a key, as an exponent: 2^20 KiB are 1 GiB.
 const maxArgon2 = 20
 
-// decrypt returns the private key that the part is.
+// decrypt returns the private key in the part.
 func (p *part) decrypt(passphrase []byte) (*packet.PrivateKey, error) {
 	if s := p.s2kOf(); len(s) > 19 && s[0] == argon2 && s[19] > maxArgon2 {
 		return nil, errors.New("decrypting it takes more than 1 GiB of memory: protect it with less")
@@ -201,7 +202,7 @@ func (p *part) decrypt(passphrase []byte) (*packet.PrivateKey, error) {
 	return private, nil
 }
 
-// wipe overwrites what was read.
+// wipe overwrites the packets that were read.
 func (s *secret) wipe() {
 	for _, p := range s.parts {
 		clear(p.packet.Contents)

@@ -1,10 +1,10 @@
 // Package sign makes the signatures that Spack's clients check.
 //
-// Clients run gpg --verify on a document and take its text out by a rule of their own. Both must succeed, so every
-// signature is made in the form that gpg --clearsign writes, and is verified with the public key before it is
-// returned. A key that is faulty, or a signer that returns something else, yields an error and no document.
+// Clients run gpg --verify on a document and extract its text by their own rule. Both must succeed, so every
+// signature has the form that gpg --clearsign writes, and is verified with the public key before it is returned. A
+// faulty key, or a signer that returns anything else, yields an error and no document.
 //
-// Where the private key is, a Signer knows: in memory, in gpg-agent, on a card, in a service.
+// A Signer has access to the private key: in memory, in gpg-agent, on a card, in a service.
 package sign
 
 import (
@@ -29,32 +29,32 @@ type Kind byte
 
 // The kinds of signatures, numbered as in RFC 4880, section 5.2.1.
 const (
-	OfContent Kind = 0 // of content as it is
-	OfText    Kind = 1 // of lines that end with CRLF, without blanks at their ends
+	OfContent Kind = 0 // of unchanged content
+	OfText    Kind = 1 // of lines that end with CRLF and have no trailing blanks
 )
 
 // A Signer signs with one private key. It may be used concurrently.
 type Signer interface {
-	// Public is the public key with its subkeys, armored as gpg --export writes it.
+	// Public returns the public key with its subkeys, armored as gpg --export writes it.
 	Public() []byte
-	// Key is the primary key or the subkey that signs.
+	// Key returns the fingerprint of the primary key or subkey that signs.
 	Key() key.Fingerprint
-	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind OfText has
-	// its final form already. Secrets are not part of errors.
+	// Sign returns an OpenPGP signature of version 4, by the public key or one of its subkeys. Content of kind
+	// OfText is already in its final form. Errors contain no secrets.
 	Sign(ctx context.Context, kind Kind, content io.Reader) ([]byte, error)
 }
 
-// A Key signs documents and files. Everything that it returns was verified.
+// A Key signs documents and files. It verifies every signature before it returns it.
 type Key struct {
 	signer  Signer
-	others  []Signer // which sign where the first one must not
+	others  []Signer // used in this order if signer must not sign
 	public  *key.Public
 	ring    *key.Ring
 	expires time.Time
 }
 
-// New returns the key of a signer. Others are further subkeys of the same public key, or the primary key, in the order in which gpg would pick
-// them: see Fit.
+// New returns the key of a signer. The others are further subkeys of the same public key, or its primary key, in
+// the order in which gpg would pick them: see Fit.
 func New(s Signer, others ...Signer) (*Key, error) {
 	public, err := key.ReadPublic(s.Public())
 	if err != nil {
@@ -67,7 +67,7 @@ func New(s Signer, others ...Signer) (*Key, error) {
 	return (&Key{others: others, public: public, ring: ring}).by(s), nil
 }
 
-// by is the key with one of its signers.
+// by returns a copy of the key that signs with s.
 func (k *Key) by(s Signer) *Key {
 	with := *k
 	with.signer = s
@@ -79,17 +79,17 @@ func (k *Key) by(s Signer) *Key {
 	return &with
 }
 
-// Signer is what makes the signatures of the key.
+// Signer returns the signer that makes the key's signatures.
 func (k *Key) Signer() Signer { return k.signer }
 
-// Public is what clients need to check the signatures.
+// Public returns the public key, which clients need to check the signatures.
 func (k *Key) Public() *key.Public { return k.public }
 
-// Fingerprint is that of the primary key.
+// Fingerprint returns the fingerprint of the primary key.
 func (k *Key) Fingerprint() key.Fingerprint { return k.public.Fingerprint() }
 
-// Observed returns the key with a function that is called whenever a signature was made: a key that is elsewhere may take long
-// for many.
+// Observed returns a copy of the key that calls a function after each signature. A remote key may take long for
+// many signatures.
 func (k *Key) Observed(made func()) *Key {
 	watched := *k
 	watched.signer, watched.others = observed{k.signer, made}, make([]Signer, len(k.others))
@@ -113,10 +113,10 @@ func (o observed) Sign(ctx context.Context, kind Kind, content io.Reader) ([]byt
 	return packet, err
 }
 
-// Expires is when the primary key or subkey that signs expires; zero: never.
+// Expires returns the time at which the primary key or subkey that signs expires. Zero means never.
 func (k *Key) Expires() time.Time { return k.expires }
 
-// alive is an error if the key has expired since it was read.
+// alive returns an error if the key has expired since it was read.
 func (k *Key) alive() error {
 	if k.expires.IsZero() || time.Now().Before(k.expires) {
 		return nil
@@ -124,16 +124,18 @@ func (k *Key) alive() error {
 	return fmt.Errorf("%s: %w at %s", k.signer.Key(), ErrExpired, k.expires.UTC().Format(time.RFC3339))
 }
 
-// An UnfitError says that a key must not sign any more, by a newer copy of its public key than came with the private one.
+// An UnfitError says that a key must not sign any more, according to a newer copy of its public key than the one
+// that came with the private key.
 type UnfitError struct{ Err error }
 
 func (e *UnfitError) Error() string { return "the key that is to sign: " + e.Err.Error() }
 
-// Unwrap returns what is wrong with the key, such as ErrRevoked.
+// Unwrap returns the reason, such as ErrRevoked.
 func (e *UnfitError) Unwrap() error { return e.Err }
 
-// Fit returns the key as it may sign now, given other copies of its public key, which may say more: that it was revoked, or may sign only for a
-// shorter time. Where that is said of a subkey, another one signs, as gpg would pick it. It is an UnfitError if none may. No key, nil, signs nothing.
+// Fit returns the key as it may sign now, given other copies of its public key. A copy may say that a key was
+// revoked or expires earlier. If this concerns a subkey, the next subkey in gpg's order signs. If no key may sign,
+// the error is an UnfitError. Fit of a nil key returns nil.
 func (k *Key) Fit(known *key.Ring) (*Key, error) {
 	if k == nil {
 		return nil, nil
@@ -161,35 +163,35 @@ func (k *Key) Fit(known *key.Ring) (*Key, error) {
 	return nil, &UnfitError{unfit}
 }
 
-// Verify reports whether a document was signed by this key, as clients check it.
+// Verify returns an error unless a document was signed by this key, as clients check it.
 func (k *Key) Verify(document []byte) error {
 	_, err := k.ring.Verify(document)
 	return err
 }
 
-// An Error says that a signer made no signature.
+// An Error says that a signer made no valid signature.
 type Error struct{ Err error }
 
 func (e *Error) Error() string { return "sign: " + e.Err.Error() }
 
-// Unwrap returns what the signer said.
+// Unwrap returns the signer's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// Prove makes a signature that is used for nothing, and verifies it: a key that is elsewhere may be out of reach, locked, or another one than
-// its public key says. It comes before anything else is stored.
+// Prove makes and verifies a signature that is not stored. A remote key may be out of reach or locked, or not match
+// its public key. Prove is called before anything else is stored.
 func (k *Key) Prove(ctx context.Context) error {
 	_, err := k.Document(ctx, []byte(`{"proof":"this key signs"}`))
 	return err
 }
 
-// asSigned is the text of a document as it is signed: without the white space at the ends of lines that gpg does not sign. It
-// is an error if gpg and Spack would read it differently.
+// asSigned returns the text of a document in the form that is signed: without white space at the ends of lines,
+// which gpg does not sign. It fails if gpg and Spack would read the text differently.
 func asSigned(text []byte) ([]byte, error) {
 	lines, err := linesOf(text)
 	return []byte(strings.Join(lines, "\n")), err
 }
 
-// TextOf is the text that is signed of a document, which may be signed already.
+// TextOf returns the text of a document in the form that is signed. The document may be signed already.
 func TextOf(document []byte) ([]byte, error) {
 	text, err := key.Text(document)
 	if err != nil {
@@ -230,7 +232,7 @@ func (k *Key) Document(ctx context.Context, text []byte) ([]byte, error) {
 	return document, nil
 }
 
-// Detached signs content that is kept as it is, and returns what belongs into an .asc file. The content is read twice: to sign
+// Detached signs unchanged content and returns the content of its .asc file. It reads the content twice: to sign
 // it, and to verify the signature.
 func (k *Key) Detached(ctx context.Context, open func() (io.ReadCloser, error)) ([]byte, error) {
 	if err := k.alive(); err != nil {
@@ -269,7 +271,7 @@ func reading(open func() (io.ReadCloser, error), do func(io.Reader) error) error
 	return do(r)
 }
 
-// armorSignature writes a signature with the checksum that gpg needs: without it, gpg fails on every signature
+// armorSignature returns an armored signature with a checksum. Without the checksum, gpg fails on every signature
 // whose base64 ends without padding.
 func armorSignature(packet []byte) ([]byte, error) {
 	var b bytes.Buffer
@@ -286,8 +288,8 @@ func armorSignature(packet []byte) ([]byte, error) {
 	return append(b.Bytes(), '\n'), nil
 }
 
-// linesOf are the lines of a JSON text as they are signed. White space at the ends of lines, which gpg does not sign,
-// is dropped; a text that gpg and Spack would read differently is refused.
+// linesOf returns the lines of a JSON text in the form that is signed. It drops white space at the ends of lines,
+// which gpg does not sign. It fails if gpg and Spack would read the text differently.
 func linesOf(text []byte) ([]string, error) {
 	switch {
 	case key.Signed(text):

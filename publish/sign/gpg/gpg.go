@@ -1,8 +1,8 @@
-// Package gpg signs with a key that GnuPG looks after: in its agent, in an agent that is forwarded from another machine, or on a
-// smartcard. The private key never enters this process.
+// Package gpg signs with a key that GnuPG holds: in its agent, in an agent that is forwarded from another machine,
+// or on a smartcard. The private key never enters this process.
 //
-// Each signature is one run of gpg, which finds its keyring and its agent as usual (GNUPGHOME). Options of the user's gpg.conf
-// are not read, since some of them change what is signed.
+// Each signature is one run of gpg, which finds its keyring and its agent as usual (GNUPGHOME). The user's gpg.conf
+// is not read, since some of its options change what is signed.
 package gpg
 
 import (
@@ -21,12 +21,12 @@ import (
 
 const scheme = "gpg:"
 
-// Named reports whether a name of a key is one in gpg's keyring: gpg:FINGERPRINT.
+// Named reports whether the name of a key refers to gpg's keyring: gpg:FINGERPRINT.
 func Named(name string) bool { return strings.HasPrefix(strings.ToLower(name), scheme) }
 
-// Reasons why gpg cannot sign, beside those of package sign.
+// Reasons why gpg cannot sign, in addition to those of package sign.
 var (
-	// ErrNoGPG: there is no gpg to run.
+	// ErrNoGPG: gpg is not installed.
 	ErrNoGPG = errors.New("gpg is not installed here")
 	// ErrUnknownKey: gpg has no private key of that fingerprint.
 	ErrUnknownKey = errors.New("gpg has no private key of that fingerprint")
@@ -38,7 +38,7 @@ var (
 
 var fingerprint = regexp.MustCompile(`^(?:0[xX])?([0-9A-Fa-f]{40}|[0-9A-Fa-f]{64})(!?)$`)
 
-// parse takes a name apart. With exact, the key or subkey itself signs, and no other one of the certificate.
+// parse splits a name. If exact is true, only the named key or subkey signs, and no other key of the certificate.
 func parse(name string) (f key.Fingerprint, exact bool, err error) {
 	m := fingerprint.FindStringSubmatch(strings.Join(strings.Fields(name[len(scheme):]), ""))
 	if m == nil {
@@ -56,15 +56,17 @@ type signer struct {
 	running    chan struct{} // holds one element for each gpg that runs
 }
 
-// atOnce is how many gpgs sign at once. With 16, the agent runs out of its secure memory; with 4 it was never seen to.
+// atOnce is the maximum number of gpg processes that sign at once. With 16, the agent runs out of its secure
+// memory. With 4, this was never observed.
 const atOnce = 4
 
-// patience is how long gpg may do nothing. A person has that time to enter a passphrase or to find a card.
+// patience is the maximum time without progress of gpg. A person has that time to enter a passphrase or to find a
+// card.
 const patience = 2 * time.Minute
 
-// Open finds a key that can sign at a time. A passphrase is handed to gpg for each signature; nil: the agent has it, asks for
-// it, or needs none. The newest subkey that may sign is chosen, as gpg does, unless the name is that of a subkey or ends with an
-// exclamation mark.
+// Open returns a key that can sign at a time. A passphrase is passed to gpg for each signature. If it is nil, the
+// agent has it, prompts for it, or needs none. Like gpg, Open chooses the newest subkey that may sign, unless the
+// name is that of a subkey or ends with an exclamation mark.
 func Open(name string, passphrase []byte, at time.Time) (*sign.Key, error) {
 	f, exact, err := parse(name)
 	if err != nil {
@@ -92,7 +94,7 @@ func Open(name string, passphrase []byte, at time.Time) (*sign.Key, error) {
 		candidates = only(candidates, f)
 	}
 	chosen, err := sign.Choose(candidates, secret.usable)
-	if errors.Is(err, sign.ErrNoSecret) { // a forwarded agent does not say what it has, and signs all the same
+	if errors.Is(err, sign.ErrNoSecret) { // a forwarded agent does not list its keys, but signs with them
 		chosen, err = sign.Choose(candidates, func(key.Fingerprint) error { return nil })
 	}
 	if err != nil {
@@ -106,7 +108,7 @@ func Open(name string, passphrase []byte, at time.Time) (*sign.Key, error) {
 	return sign.New(all[0], all[1:]...)
 }
 
-// only is the one candidate that is named.
+// only returns the candidate with a fingerprint, or all candidates if there is none.
 func only(all []key.Candidate, f key.Fingerprint) []key.Candidate {
 	for i := range all {
 		if all[i].Fingerprint == f {
@@ -116,7 +118,8 @@ func only(all []key.Candidate, f key.Fingerprint) []key.Candidate {
 	return all
 }
 
-// held are the keys and subkeys of a certificate whose private part the agent says it has, in a file or on a card.
+// held records for the keys and subkeys of a certificate whether the agent has the private part, in a file or on a
+// card.
 type held map[key.Fingerprint]bool
 
 func (h held) usable(f key.Fingerprint) error {
@@ -126,7 +129,7 @@ func (h held) usable(f key.Fingerprint) error {
 	return nil
 }
 
-// secrets asks for the private parts of a certificate. There is at least one.
+// secrets lists the private parts of a certificate. If there is none, the error is ErrUnknownKey.
 func secrets(ctx context.Context, f key.Fingerprint) (held, error) {
 	listing, err := run(ctx, nil, nil, "--with-colons", "--fingerprint", "--fingerprint", "--list-secret-keys", string(f))
 	var failed *Error
@@ -156,7 +159,7 @@ func (s *signer) Public() []byte { return s.public }
 // Key implements sign.Signer.
 func (s *signer) Key() key.Fingerprint { return s.signs }
 
-// tries is how often a signature is tried for which the agent has no memory left.
+// tries is the maximum number of attempts for a signature if the agent has no memory left.
 const tries = 3
 
 // Sign implements sign.Signer.
@@ -184,7 +187,7 @@ func (s *signer) Sign(ctx context.Context, kind sign.Kind, content io.Reader) ([
 	}
 }
 
-// runPatiently runs gpg on content, and ends it when it does nothing for too long.
+// runPatiently runs gpg on content, and ends it if it makes no progress for too long.
 func (s *signer) runPatiently(ctx context.Context, content io.Reader, args []string) ([]byte, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

@@ -15,10 +15,10 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// An Error is what gpg said when it failed.
+// An Error is a failure of gpg.
 type Error struct {
-	Said   string // on its standard error, on one line
-	Reason error  // what that means; nil: nothing that is known
+	Said   string // its standard error, on one line
+	Reason error  // the meaning; nil if it is unknown
 }
 
 func (e *Error) Error() string {
@@ -33,13 +33,13 @@ func (e *Error) Unwrap() error { return e.Reason }
 
 func (e *Error) has(text string) bool { return strings.Contains(e.Said, text) }
 
-// closing is how long gpg may keep its outputs open after it was ended.
+// closing is the time for which gpg may keep its outputs open after it was ended.
 const closing = 5 * time.Second
 
-// maxOutput is the most bytes that gpg may write: a public key has less.
+// maxOutput is the maximum output of gpg, in bytes. Public keys are smaller.
 const maxOutput = 4 << 20
 
-// run runs gpg. The passphrase is no argument and not in the environment: gpg reads it from an open file.
+// run runs gpg. The passphrase is neither an argument nor in the environment: gpg reads it from an open file.
 func run(ctx context.Context, stdin io.Reader, passphrase []byte, args ...string) ([]byte, error) {
 	all := []string{"--no-options", "--batch", "--no-tty", "--status-fd", "2"}
 	if len(passphrase) > 0 {
@@ -47,7 +47,7 @@ func run(ctx context.Context, stdin io.Reader, passphrase []byte, args ...string
 	}
 	cmd := exec.CommandContext(ctx, "gpg", append(all, args...)...)
 	cmd.WaitDelay = closing
-	cmd.Env = append(cmd.Environ(), "LC_ALL=C") // messages are read here
+	cmd.Env = append(cmd.Environ(), "LC_ALL=C") // explain reads the messages
 	cmd.Stdin = stdin
 	var out, errs limited
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -73,7 +73,8 @@ func run(ctx context.Context, stdin io.Reader, passphrase []byte, args ...string
 	return out.Bytes(), nil
 }
 
-// handOver returns an open file that holds a passphrase and then ends. A pipe holds far more than passphrases have.
+// handOver returns an open file that holds a passphrase and then ends. The buffer of a pipe is far larger than a
+// passphrase.
 func handOver(passphrase []byte) (*os.File, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -115,7 +116,7 @@ const (
 	codeCanceled      = 99
 )
 
-// explain says what a failure of gpg means. Its status lines are for programs; the others are for people.
+// explain returns the meaning of a failure of gpg. Its status lines are for programs, the other lines for people.
 func explain(err error, stderr string, withPassphrase bool) error {
 	var said []string
 	code, launched := 0, false

@@ -21,7 +21,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/unreached"
 )
 
-// ErrKey: the key cannot sign as it is: it is not there, disabled, about to be deleted, or not meant to sign.
+// ErrKey: the key cannot sign because it does not exist, is disabled, is about to be deleted, or is not meant to
+// sign.
 var ErrKey = errors.New("the key cannot sign")
 
 // A Key is a key of a KMS. It is a sign.Digester.
@@ -29,7 +30,7 @@ type Key struct {
 	name   Name
 	config Config
 
-	// mu is held while the client is made, of which there is one.
+	// mu is held while the only client is made.
 	mu  sync.Mutex
 	api *kms.Client
 }
@@ -40,7 +41,7 @@ type Config func(context.Context) (aws.Config, error)
 // Open returns a key. It makes no request.
 func Open(name Name, c Config) *Key { return &Key{name: name, config: c} }
 
-// client returns the client of the key's region.
+// client returns the client for the key's region.
 func (k *Key) client(ctx context.Context) (*kms.Client, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -61,7 +62,7 @@ func (k *Key) client(ctx context.Context) (*kms.Client, error) {
 	return k.api, nil
 }
 
-// algorithms are those of KMS whose signatures OpenPGP has.
+// algorithms are the signing algorithms of KMS that OpenPGP supports.
 var algorithms = map[sign.Algorithm]map[crypto.Hash]types.SigningAlgorithmSpec{
 	sign.RSA: {
 		crypto.SHA512: types.SigningAlgorithmSpecRsassaPkcs1V15Sha512,
@@ -73,7 +74,7 @@ var algorithms = map[sign.Algorithm]map[crypto.Hash]types.SigningAlgorithmSpec{
 	},
 }
 
-// SignDigest implements sign.Digester. The right it takes is kms:Sign.
+// SignDigest implements sign.Digester. It needs the permission kms:Sign.
 func (k *Key) SignDigest(ctx context.Context, d sign.Digest) ([]byte, error) {
 	api, err := k.client(ctx)
 	if err != nil {
@@ -95,7 +96,7 @@ type Public struct {
 	Created time.Time
 }
 
-// Public returns the public half. The rights it takes are kms:DescribeKey and kms:GetPublicKey.
+// Public returns the public half. It needs the permissions kms:DescribeKey and kms:GetPublicKey.
 func (k *Key) Public(ctx context.Context) (*Public, error) {
 	api, err := k.client(ctx)
 	if err != nil {
@@ -141,7 +142,7 @@ func usable(a types.SigningAlgorithmSpec) bool {
 
 func (k *Key) unfit(why string) error { return fmt.Errorf("%s: %w: %s", k.name, ErrKey, why) }
 
-// refusals are the codes by which KMS says that a key is not fit.
+// refusals are the error codes by which KMS says that a key cannot be used.
 var refusals = map[string]string{
 	"NotFoundException":             "there is no such key in this region and account",
 	"DisabledException":             "it is disabled",
@@ -152,7 +153,7 @@ var refusals = map[string]string{
 	"InvalidArnException":           "its name is not right",
 }
 
-// translate turns what KMS says into what callers branch on.
+// translate turns an error of KMS into the errors that callers check for.
 func (k *Key) translate(ctx context.Context, action string, err error) error {
 	var api smithy.APIError
 	if ctx.Err() != nil {

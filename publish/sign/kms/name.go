@@ -1,7 +1,7 @@
-// Package kms signs with an asymmetric key of AWS KMS. The private key never leaves the service: it gets digests, and what it
-// returns becomes OpenPGP signatures here.
+// Package kms signs with an asymmetric key of AWS KMS. The private key never leaves the service: the service signs
+// digests, and its signatures become OpenPGP signatures here.
 //
-// A key is named as cosign and others name it: awskms:///alias/release, awskms:///KEY-ID or awskms:///ARN.
+// A key is named as in cosign and other tools: awskms:///alias/release, awskms:///KEY-ID or awskms:///ARN.
 package kms
 
 import (
@@ -16,7 +16,7 @@ const scheme = "awskms:///"
 // A Name names a key.
 type Name struct {
 	ID     string // an id, an alias or an ARN, as KMS takes it
-	Region string // of the ARN; empty: the usual one
+	Region string // of the ARN; empty means the default region
 }
 
 func (n Name) String() string { return scheme + n.ID }
@@ -28,7 +28,7 @@ var (
 	mistaken = regexp.MustCompile(`^(?i:aws-?kms|kms|arn:aws[a-z-]*:kms):`)
 )
 
-// Named reports whether a name of a key is one of a KMS, or meant to be.
+// Named reports whether the name of a key refers to a KMS, or is meant to.
 func Named(name string) bool { return mistaken.MatchString(name) }
 
 // Parse reads the name of a key.
@@ -68,5 +68,5 @@ func wrong(name string) error {
 	return fmt.Errorf("%q: want awskms:///alias/NAME, awskms:///KEY-ID or awskms:///ARN", name)
 }
 
-// ErrNoRegion: nothing says in which region a key is.
+// ErrNoRegion: the region of a key is not known.
 var ErrNoRegion = errors.New("no region is known for the key: name it by its ARN, or set AWS_REGION")

@@ -19,7 +19,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign"
 )
 
-// Private is a new private key of ed25519, armored, that lives so long; 0: for ever.
+// Private returns a new armored private key of ed25519 with a lifetime. 0 means for ever.
 func Private(t testing.TB, name string, lifetime time.Duration) []byte {
 	t.Helper()
 	config := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, KeyLifetimeSecs: uint32(lifetime / time.Second), Time: func() time.Time { return time.Now().Add(-time.Minute) }}
@@ -42,7 +42,8 @@ func Private(t testing.TB, name string, lifetime time.Duration) []byte {
 	return append(b.Bytes(), '\n')
 }
 
-// Protected is a new private key of an algorithm, such as ed25519, that gpg has made and protected, and its public half, both armored.
+// Protected returns a new private key that gpg has made and protected, and its public half, both armored. The
+// algorithm is one of gpg's, such as ed25519.
 func Protected(t testing.TB, passphrase, algorithm string) (private, public string) {
 	t.Helper()
 	home := gpgtest.Home(t)
@@ -58,7 +59,7 @@ func Protected(t testing.TB, passphrase, algorithm string) (private, public stri
 	return gpg("--export-secret-keys"), gpg("--export")
 }
 
-// Secrets are what must be shown nowhere: a passphrase, and the lines of a private key.
+// Secrets returns the texts that must not be shown: a passphrase, and the lines of a private key.
 func Secrets(passphrase, private string) []string {
 	secrets := []string{passphrase}
 	for _, line := range strings.Split(private, "\n") {
@@ -79,7 +80,7 @@ func WantNoSecret(t testing.TB, passphrase, private, where, text string) {
 	}
 }
 
-// Key is a new key in memory.
+// Key returns a new key in memory.
 func Key(t testing.TB, name string) *sign.Key {
 	t.Helper()
 	k, err := sign.ReadKey(Private(t, name, 0), nil, time.Now())
@@ -89,11 +90,11 @@ func Key(t testing.TB, name string) *sign.Key {
 	return k
 }
 
-// A Counter is a Signer that counts what it signs, and fails after so many.
+// A Counter is a Signer that counts its signatures, and can fail after a number of them.
 type Counter struct {
 	sign.Signer
 	Signed atomic.Int64
-	Fail   int64 // the number of signatures after which it fails; 0: it does not
+	Fail   int64 // the number of signatures after which it fails; 0 means never
 	Err    error
 }
 

@@ -1,4 +1,5 @@
-// Package kmstest is a stand-in for AWS KMS. It is stricter than the service: what the service would ignore, it refuses.
+// Package kmstest is a stand-in for AWS KMS. It is stricter than the service: it refuses input that the service
+// would ignore.
 package kmstest
 
 import (
@@ -31,14 +32,14 @@ const (
 	Region  = "eu-central-1"
 )
 
-// A Fault is an answer instead of the usual one.
+// A Fault is a response instead of the usual one.
 type Fault struct {
 	Status int
 	Code   string
 }
 
-// A Key is a key of the stand-in. Its fields are changed by Server.Change once anything was asked: a client that has given up leaves
-// requests behind.
+// A Key is a key of the stand-in. After the first request, use Server.Change to change its fields: requests of a
+// client that has given up may still be running.
 type Key struct {
 	ID      string
 	Spec    string
@@ -47,18 +48,18 @@ type Key struct {
 	Created time.Time
 	Private crypto.Signer
 
-	// Hash signs the hash of what is sent again, as moto 5.2 does.
+	// Again makes the server hash the digest once more before it signs, as moto 5.2 does.
 	Again bool
 }
 
-// ARN names the key.
+// ARN returns the ARN of the key.
 func (k *Key) ARN() string { return "arn:aws:kms:" + Region + ":" + Account + ":key/" + k.ID }
 
 // A Server is a KMS.
 type Server struct {
 	URL string
 
-	mu      sync.Mutex // guards what follows while a request is answered
+	mu      sync.Mutex // guards the fields below while a request is answered
 	keys    map[string]*Key
 	aliases map[string]*Key
 	denied  []string
@@ -67,7 +68,8 @@ type Server struct {
 	wrong   []string
 }
 
-// Start starts a server that ends with the test, which fails if a request was not as KMS wants it.
+// Start starts a server that stops when the test ends. The test fails if a request did not have the form that KMS
+// requires.
 func Start(t testing.TB) *Server {
 	t.Helper()
 	s := &Server{keys: make(map[string]*Key), aliases: make(map[string]*Key), asked: make(map[string]int)}
@@ -103,7 +105,7 @@ func (s *Server) Add(t testing.TB, spec, alias string) *Key {
 		k.Private, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	case "ECC_NIST_P521":
 		k.Private, err = ecdsa.GenerateKey(elliptic.P521(), rand.Reader)
-	default: // of which only the name is known here
+	default: // only the name of the spec is known here
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -113,7 +115,7 @@ func (s *Server) Add(t testing.TB, spec, alias string) *Key {
 	return k
 }
 
-// Certificate is the public key of a key, as publish keys create makes it. It is no request.
+// Certificate returns the public key of a key, as publish keys create makes it. It makes no request.
 func (s *Server) Certificate(t testing.TB, alias string) string {
 	t.Helper()
 	s.mu.Lock()
@@ -127,7 +129,7 @@ func (s *Server) Certificate(t testing.TB, alias string) string {
 	return string(armored)
 }
 
-// inHand signs with a private key that is here.
+// inHand signs with a private key in memory.
 type inHand struct{ crypto.Signer }
 
 // SignDigest implements sign.Digester.
@@ -135,30 +137,30 @@ func (h inHand) SignDigest(_ context.Context, d sign.Digest) ([]byte, error) {
 	return h.Sign(rand.Reader, d.Sum, d.Hash)
 }
 
-// Deny refuses actions such as kms:Sign.
+// Deny makes the server refuse actions such as kms:Sign.
 func (s *Server) Deny(actions ...string) { s.mu.Lock(); defer s.mu.Unlock(); s.denied = actions }
 
-// Fail gives the next requests other answers.
+// Fail makes the server answer the next requests with faults.
 func (s *Server) Fail(faults ...Fault) { s.mu.Lock(); defer s.mu.Unlock(); s.faults = faults }
 
-// Change changes keys while no request is answered.
+// Change calls a function that changes keys while no request is answered.
 func (s *Server) Change(change func()) { s.mu.Lock(); defer s.mu.Unlock(); change() }
 
-// Point makes an alias name another key.
+// Point makes an alias refer to another key.
 func (s *Server) Point(alias string, k *Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.aliases["alias/"+alias] = k
 }
 
-// Asked is how often an operation was asked for, such as Sign.
+// Asked returns the number of requests for an operation, such as Sign.
 func (s *Server) Asked(operation string) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.asked[operation]
 }
 
-// A request is the body of any request that there is.
+// A request is the body of a request for any operation.
 type request struct {
 	KeyID            string `json:"KeyId"`
 	Message          []byte
@@ -230,7 +232,7 @@ func (s *Server) find(id string) *Key {
 	return s.keys[strings.TrimPrefix(id, "key/")]
 }
 
-// usable reports whether a key can be used, and answers if not.
+// usable reports whether a key can be used. If it cannot, usable writes the response.
 func (s *Server) usable(w http.ResponseWriter, k *Key) bool {
 	switch {
 	case k.State == "Disabled":
@@ -256,7 +258,7 @@ func (s *Server) publicKey(w http.ResponseWriter, k *Key) {
 	s.answer(w, map[string]any{"KeyId": k.ARN(), "KeySpec": k.Spec, "KeyUsage": k.Usage, "PublicKey": der, "SigningAlgorithms": algorithms(k.Spec)})
 }
 
-// algorithms are those of a spec of keys.
+// algorithms returns the signing algorithms of a key spec.
 func algorithms(spec string) []string {
 	switch {
 	case strings.HasPrefix(spec, "RSA_"):
