@@ -18,8 +18,8 @@ const (
 	maxNamed  = 10
 )
 
-// Trusted keys also judge what clients are already offered, as far as the destination was listed. What the
-// source or the trusted keys already answer costs no request.
+// Objects that clients are already offered are checked too, as far as the destination was listed. This needs no
+// request if the source or the trusted keys give the answer.
 
 // checkTrust checks the destination's keys by their names, and its documents whose signer is not known. The
 // signer is known if the source has the same document. Documents that the index lacked were checked when it
@@ -63,7 +63,7 @@ func (d *decision) judgeDocuments(ctx context.Context) error {
 	return nil
 }
 
-// unjudged returns the documents of the destination whose signer the source does not tell.
+// unjudged returns the documents of the destination whose signer is not known from the source.
 func (d *decision) unjudged() []string {
 	known := make(map[string]bool)
 	for _, p := range d.packages {

@@ -1,4 +1,4 @@
-// Package arrival says what can be wrong with a document that appears in a source while a daemon watches it.
+// Package arrival defines errors of a document that appears in a source while a daemon watches it.
 package arrival
 
 import (
@@ -6,21 +6,21 @@ import (
 	"strings"
 )
 
-// Any other error may be gone by the next time: the package may be on its way.
+// Any other error may be temporary: the package may still be uploading.
 var (
-	// ErrNoDocument: that is no name of a package's document.
+	// ErrNoDocument: the name is not that of a package's document.
 	ErrNoDocument = errors.New("not the document of a package")
-	// ErrNotSelected: the rules leave it out.
+	// ErrNotSelected: the rules exclude the document.
 	ErrNotSelected = errors.New("not selected by the rules of the mirror")
-	// ErrGone: the document is not there any more.
+	// ErrGone: the document no longer exists.
 	ErrGone = errors.New("it is no longer there")
-	// ErrAnother: the document is not the one that was read before.
+	// ErrAnother: the document was replaced since it was read.
 	ErrAnother = errors.New("it was replaced by another document")
-	// ErrRefused: the package will never be published as it is. The error may be a RefusedError.
+	// ErrRefused: the package will never be published in its present state. The error may be a RefusedError.
 	ErrRefused = errors.New("refused")
 )
 
-// A RefusedError says why a package will never be published as it is.
+// A RefusedError holds the reasons why a package will never be published in its present state.
 type RefusedError struct{ Reasons []error }
 
 // Error returns all reasons on one line.

@@ -1,5 +1,5 @@
-// Package credentials knows how credentials fail at AWS, whichever service it is that says so: what
-// it knows of is a mirror.ErrCredentials.
+// Package credentials recognizes errors about credentials from any AWS service, so that they become a
+// mirror.ErrCredentials.
 package credentials
 
 import (
@@ -10,7 +10,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Tagged marks what goes wrong when credentials are got, which the SDK does not.
+// Tagged returns a provider that marks its errors with an Error. The SDK does not mark them.
 func Tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
 	if p == nil || aws.IsCredentialsProvider(p, (*aws.AnonymousCredentials)(nil)) {
 		return p
@@ -24,7 +24,7 @@ func Tagged(p aws.CredentialsProvider) aws.CredentialsProvider {
 	})
 }
 
-// An Error says why there are no credentials. It matches mirror.ErrCredentials.
+// An Error is the reason why there are no credentials. It matches mirror.ErrCredentials.
 type Error struct{ Err error }
 
 func (e *Error) Error() string { return mirror.ErrCredentials.Error() + ": " + e.Err.Error() }
@@ -33,8 +33,8 @@ func (e *Error) Unwrap() error { return e.Err }
 // Is makes errors.Is(err, mirror.ErrCredentials) hold.
 func (e *Error) Is(target error) bool { return target == mirror.ErrCredentials }
 
-// refusals are what services call credentials that are wrong, or no longer right. Each has words of
-// its own, and none means anything else by those of another.
+// refusals are the error codes for credentials that are wrong or no longer valid. Services have different codes,
+// but no code has another meaning at another service.
 var refusals = map[string]bool{
 	"AuthFailure":                 true,
 	"ExpiredToken":                true,
@@ -56,6 +56,6 @@ var refusals = map[string]bool{
 	"XAdminUserNotFound":          true, // versitygw
 }
 
-// Refused reports whether the code of an error says that a service does not accept the credentials of
-// a request. That they do not permit it is another matter.
+// Refused reports whether an error code says that a service does not accept the credentials of a request. It is
+// false for credentials without the permission for the request.
 func Refused(code string) bool { return refusals[code] }

@@ -1,8 +1,8 @@
-// Package defect turns panics into errors, so that a defect that one mirror, one package or one request brings
-// about ends nothing else.
+// Package defect turns panics into errors, so that a defect in the work on one mirror, one package or one request
+// stops nothing else.
 //
-// Go ends a process whose goroutine panics with exit code 2, which means wrong usage here. So goroutines are started
-// by a Group, and what is done for others by Caught.
+// If a goroutine panics, Go ends the process with exit code 2, which means wrong usage here. So goroutines are
+// started by a Group, and work for others is called by Caught.
 package defect
 
 import (
@@ -22,7 +22,7 @@ type Error struct {
 
 func (e *Error) Error() string { return fmt.Sprintf("a defect of this program: %v", e.Why) }
 
-// Unwrap returns what was the reason for the panic, if that is an error.
+// Unwrap returns the value of the panic if it is an error.
 func (e *Error) Unwrap() error {
 	err, _ := e.Why.(error)
 	return err
@@ -35,7 +35,7 @@ func Caught(do func() error) (err error) {
 		if why == nil {
 			return
 		}
-		if known, ok := why.(*Error); ok { // of a goroutine that do has waited for
+		if known, ok := why.(*Error); ok { // from a goroutine that do has waited for
 			err = known
 			return
 		}
@@ -44,7 +44,7 @@ func Caught(do func() error) (err error) {
 	return do()
 }
 
-// StackOf returns the stack of the *Error that an error is about; empty if there is none.
+// StackOf returns the stack of the *Error in the chain of err, or an empty string.
 func StackOf(err error) string {
 	var defect *Error
 	if errors.As(err, &defect) {
@@ -75,7 +75,7 @@ func (g *Group) group() *errgroup.Group {
 // Go calls do in another goroutine, as soon as the limit allows.
 func (g *Group) Go(do func() error) { g.group().Go(func() error { return Caught(do) }) }
 
-// SetLimit bounds how many functions are called at once.
+// SetLimit limits the number of functions that run at once.
 func (g *Group) SetLimit(n int) { g.group().SetLimit(n) }
 
 // Wait returns the first error once all functions have returned.

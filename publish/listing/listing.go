@@ -1,7 +1,8 @@
-// Package listing reads the names of objects from an S3 Inventory: a list that S3 makes each day or week, at a fraction of what
-// listing a bucket costs. It does no I/O of its own.
+// Package listing reads the names of objects from an S3 Inventory, a list that S3 makes each day or week. It costs
+// a fraction of listing a bucket. The package does no I/O of its own.
 //
-// An inventory is out of date. It may say what is probably there, and nothing that is not looked at again may follow from it.
+// An inventory is out of date. It says which objects probably exist, so callers must check an object before they
+// rely on it.
 package listing
 
 import (
@@ -24,20 +25,21 @@ import (
 
 // An Inventory is a list of the objects of a bucket at one time.
 type Inventory struct {
-	Bucket  string    // that it is about
-	Created time.Time // when S3 began to make it
-	files   []string  // keys, in the bucket that the inventory is in
+	Bucket  string    // the bucket that is listed
+	Created time.Time // the time at which S3 began to make it
+	files   []string  // keys in the bucket that stores the inventory
 	columns map[string]int
 	open    Open
 }
 
-// Open opens an object of the bucket that an inventory is in.
+// Open opens an object of the bucket that stores an inventory.
 type Open func(ctx context.Context, key string) (io.ReadCloser, error)
 
-// required are the columns that are needed. The others of an inventory are optional, and are not read.
+// required are the columns that an inventory must have. Other columns are optional: IsLatest and IsDeleteMarker are
+// used if they exist.
 var required = []string{"Key", "Size", "LastModifiedDate", "ETag"}
 
-// Parse reads manifest.json of an inventory.
+// Parse reads the manifest.json of an inventory.
 func Parse(text []byte, open Open) (*Inventory, error) {
 	var m struct {
 		SourceBucket      string `json:"sourceBucket"`
@@ -76,7 +78,7 @@ func Parse(text []byte, open Open) (*Inventory, error) {
 	return i, nil
 }
 
-// Objects yields the current objects below a prefix, which their names do not have.
+// Objects yields the current objects below a prefix. Their names do not contain the prefix.
 func (i *Inventory) Objects(ctx context.Context, prefix string) iter.Seq2[mirror.Info, error] {
 	return func(yield func(mirror.Info, error) bool) {
 		for _, file := range i.files {
@@ -126,7 +128,7 @@ func (i *Inventory) file(ctx context.Context, key string) iter.Seq2[mirror.Info,
 	}
 }
 
-// object reads a row. It is false for an old version of an object, and for one that was deleted.
+// object reads a row. It returns false for an old version of an object and for a deleted object.
 func (i *Inventory) object(row []string) (mirror.Info, bool, error) {
 	of := func(name string) string {
 		if at, ok := i.columns[name]; ok {

@@ -1,5 +1,6 @@
-// Package putback notices that an earlier pointer of an index was put back, by hand, by restoring an earlier version of the object, or by
-// a replication that runs late. Such a pointer lacks what was published since, and says nothing of what was withdrawn.
+// Package putback detects that an earlier pointer of an index was put back: by hand, by restoring an earlier
+// version of the object, or by a late replication. Such a pointer lacks everything that was published or withdrawn
+// since.
 package putback
 
 import (
@@ -16,9 +17,9 @@ import (
 
 // A Finding says that a pointer is an earlier one that was put back.
 type Finding struct {
-	View       string // whose pointer it is; empty: that of the whole mirror
+	View       string // view of the pointer; empty for the whole mirror
 	Generation int    // of the pointer
-	Newest     int    // of which there is a record
+	Newest     int    // newest generation that has a record
 }
 
 func (f *Finding) Error() string {
@@ -29,14 +30,16 @@ func (f *Finding) Error() string {
 	return fmt.Sprintf("%s is of generation %d, and there are records up to generation %d: an earlier pointer was put back, by hand or by replication. %s", what, f.Generation, f.Newest, mend)
 }
 
-// skew is how much the clocks of a store may differ.
+// skew is the maximum difference between the clocks of a store.
 const skew = 2 * time.Second
 
-// Look returns a Finding if a pointer, as PointerForUpdate or ReadPointer has read it, was put back, and nil if it was not or if the mirror cannot
-// be listed. It costs a listing, and a second one where the pointer was put back or is replaced meanwhile.
+// Look returns a Finding if a pointer, as read by PointerForUpdate or ReadPointer, was put back. It returns nil if
+// the pointer was not put back, or if the mirror cannot be listed. Look costs one listing, and a second one if the
+// pointer was put back or is replaced meanwhile.
 //
-// A record that is newer by one generation may be of a publisher that is about to replace the pointer, lost a race or died. It is of one that had
-// replaced it if the pointer was stored after the record, or if what it withdraws has a tombstone.
+// A record that is newer by one generation is not enough: its publisher may be about to replace the pointer, may
+// have lost a race, or may have died. The pointer was put back if it was stored after that record, or if a package
+// that the record withdraws has a tombstone.
 func Look(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*Finding, error) {
 	l, ok := r.(mirror.Lister)
 	if !ok || p.Generation == 0 || p.Recalled {
@@ -61,8 +64,8 @@ func Look(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcac
 	return &Finding{f.ViewName(), p.Generation, newest}, nil
 }
 
-// Recall is Look that takes a pointer that was put back for one that another program has written: the history says what comes
-// after it and what is withdrawn.
+// Recall calls Look, and treats a pointer that was put back like one that another program has written: the next
+// generation and the withdrawn packages come from the history.
 func Recall(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildcache.Pointer) (*Finding, error) {
 	found, err := Look(ctx, f, r, p)
 	if err != nil || found == nil {
@@ -75,8 +78,8 @@ func Recall(ctx context.Context, f buildcache.Layout, r mirror.Reader, p *buildc
 	return found, p.Recall(ctx, f, r, r.(mirror.Lister))
 }
 
-// withdrew reports whether a withdrawal of the newest records, which a pointer does not say, was carried out: its tombstones come after the
-// pointer that says it.
+// withdrew reports whether a withdrawal that is in the newest records and not in the pointer was carried out. A
+// tombstone proves it, since tombstones are stored after the pointer that has the withdrawal.
 func withdrew(ctx context.Context, f buildcache.Layout, r mirror.Reader, l mirror.Lister, p *buildcache.Pointer) (bool, error) {
 	records, _, err := history.Latest(ctx, r, l, f.IndexID(), "")
 	for _, last := range records {
@@ -89,7 +92,7 @@ func withdrew(ctx context.Context, f buildcache.Layout, r mirror.Reader, l mirro
 			if errors.Is(err, mirror.ErrNotExist) {
 				err = nil
 			}
-			// In layout v2, one of an earlier withdrawal, which was undone, may be there.
+			// In layout v2, the tombstone may be that of an earlier withdrawal that was undone.
 			if t, ok := tombstone.Parse(text); ok && err == nil && !t.Time.Before(w.Time) {
 				return true, nil
 			}

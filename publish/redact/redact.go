@@ -1,7 +1,7 @@
-// Package redact keeps passwords in URLs out of what is shown.
+// Package redact hides passwords in URLs that are shown.
 //
-// Some people write a password or a token into a URL, https://user:password@host, and write it wrong.
-// So nothing here relies on the URL being one.
+// A URL may contain a password or a token, https://user:password@host, and it may be malformed. So the functions
+// here do not rely on a valid URL.
 package redact
 
 import (
@@ -13,16 +13,17 @@ import (
 	"strings"
 )
 
-// placeholder stands where a user, a password or a token was.
+// placeholder replaces a user, a password or a token.
 const placeholder = "REDACTED"
 
-// port matches what may follow a host: the path is not part of a password then.
+// port matches a host, with or without a port. If it matches the text before a slash, the slash begins a path and
+// is not part of a password.
 var port = regexp.MustCompile(`^[^@:]*(\[[^\]]*\])?(:[0-9]*)?$`)
 
-// slashless matches the beginning of a URL in which slashes were forgotten: its scheme, or the user.
+// slashless matches the beginning of a URL that lacks its slashes: its scheme, or the user.
 var slashless = regexp.MustCompile(`^[^/.:@][^/:@\n]*:/?`)
 
-// split takes a text apart around its user and password; ok is false if it has none.
+// split returns the user and password in a text, and the text before and after them. ok is false if there are none.
 func split(text string) (before, secret, after string, ok bool) {
 	scheme, rest, found := strings.Cut(text, "//")
 	scheme += "//"
@@ -35,7 +36,7 @@ func split(text string) (before, secret, after string, ok bool) {
 	end := len(rest)
 	if i := strings.IndexAny(rest, "/?#"); i >= 0 && (strings.Contains(rest[:i], "@") || port.MatchString(rest[:i])) {
 		end = i
-	} // else that slash, question mark or hash is one of a password that was not encoded
+	} // otherwise the slash, question mark or hash is part of a password that was not encoded
 	at := strings.LastIndexByte(rest[:end], '@')
 	if at < 0 {
 		return "", "", "", false
@@ -58,7 +59,7 @@ func Has(text string) bool {
 	return ok
 }
 
-// Without returns a URL without user and password, for use by others.
+// Without returns a URL without user and password, for output that others use.
 func Without(text string) string {
 	before, _, after, ok := split(text)
 	if !ok {
@@ -67,8 +68,8 @@ func Without(text string) string {
 	return before + after[1:]
 }
 
-// Secrets are what must not be shown of a URL, as it was written and as it is sent. A user without a
-// password is taken for a token.
+// Secrets returns the secrets in a URL, as they are written and as they are sent. A user without a password is
+// treated as a token.
 func Secrets(text string) []string {
 	_, info, _, ok := split(text)
 	if !ok {
@@ -91,7 +92,7 @@ func Secrets(text string) []string {
 	return all
 }
 
-// Parse is url.Parse with errors that show no password.
+// Parse is like url.Parse, but its errors contain no password.
 func Parse(text string) (*url.URL, error) {
 	u, err := url.Parse(text)
 	if err == nil {
@@ -100,7 +101,7 @@ func Parse(text string) (*url.URL, error) {
 		}
 		return u, nil
 	}
-	if Has(text) { // what is wrong with it may be in the password
+	if Has(text) { // the mistake may be in the password
 		return nil, fmt.Errorf("%q is no URL: in a password, encode every character but letters and digits, %%40 for @", URL(text))
 	}
 	var e *url.Error

@@ -1,4 +1,4 @@
-// Package roots finds the mirrors of a tree.
+// Package roots finds the mirrors in a tree.
 package roots
 
 import (
@@ -13,8 +13,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// Find finds the mirrors below a place by listing all that is there: their paths,
-// sorted; "" is the place itself.
+// Find returns the paths of the mirrors below a place, sorted. "" is the place itself. It lists everything below
+// the place.
 func Find(ctx context.Context, l mirror.Lister) ([]string, error) {
 	roots := make(map[string]bool)
 	for info, err := range l.List(ctx, mirror.Range{}) {
@@ -30,8 +30,9 @@ func Find(ctx context.Context, l mirror.Lister) ([]string, error) {
 	return slices.Sorted(maps.Keys(roots)), nil
 }
 
-// Each calls do for the mirror at a place or, if that says buildcache.ErrNoMirror, for every mirror below the place, sorted by path.
-// It stops at the first error. If there is none below the place either, that error is buildcache.ErrNoMirror.
+// Each calls do for the mirror at a place. If do returns buildcache.ErrNoMirror, Each calls it for every mirror
+// below the place, sorted by path. It stops at the first error. If there are no mirrors below the place either, the
+// error is buildcache.ErrNoMirror.
 func Each(ctx context.Context, l mirror.Lister, do func(path string) error) error {
 	err := do("")
 	if !errors.Is(err, buildcache.ErrNoMirror) {

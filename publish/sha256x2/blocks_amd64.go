@@ -2,7 +2,7 @@ package sha256x2
 
 import "github.com/klauspost/cpuid/v2"
 
-// interleaves is whether this processor hashes two contents faster together than one after the other.
+// interleaves reports whether this processor hashes two contents faster together than one after the other.
 var interleaves = cpuid.CPU.Supports(cpuid.SHA, cpuid.SSSE3, cpuid.SSE4)
 
 // blocks adds n blocks of 64 bytes, from p and from q, to the digests a and b.
@@ -10,7 +10,7 @@ var interleaves = cpuid.CPU.Supports(cpuid.SHA, cpuid.SSSE3, cpuid.SSE4)
 //go:noescape
 func blocks(a, b *[8]uint32, p, q *byte, n int)
 
-// constants are those of the 64 rounds (FIPS 180-4, 4.2.2).
+// constants are the constants of the 64 rounds (FIPS 180-4, 4.2.2).
 //
 //lint:ignore U1000 the assembly reads them
 var constants = [64]uint32{

@@ -1,13 +1,14 @@
 // Package sha256x2 computes the SHA-256 of two contents in the time of one.
 //
-// A processor with instructions for SHA-256 can start the next one long before the last has a result, but each round
-// waits for the previous one, which leaves up to half of the throughput idle. The rounds of two contents in turn fill the
-// gaps. This is known as multi-buffer hashing; Linux does it for fs-verity. crypto/sha256 does not.
+// A processor with instructions for SHA-256 can start an instruction long before the previous one has its result.
+// But each round of a hash waits for the previous round, which leaves up to half of the throughput idle.
+// Alternating the rounds of two contents fills the gaps. This is known as multi-buffer hashing. Linux does it for
+// fs-verity. crypto/sha256 does not.
 //
-// How much that gains depends on the processor. On an AMD EPYC, reading and hashing the cache of docs/benchmarks takes
-// 1.41 s of processor time in place of 1.87: a quarter less. On an Intel Xeon, hashing alone takes 4 % less, and a whole
-// publish 2.06 s in place of 2.31. Half of what a client spends that checks what it sends is hashing, so the assembly
-// stays for the first kind. BenchmarkOne and BenchmarkTwo measure a processor.
+// The gain depends on the processor. On an AMD EPYC, reading and hashing the cache of docs/benchmarks takes 1.41 s
+// of processor time instead of 1.87 s: a quarter less. On an Intel Xeon, hashing alone takes 4 % less, and a whole
+// publish 2.06 s instead of 2.31 s. A client that checks its uploads spends half of its processor time on hashing,
+// so the assembly is kept for the first kind of processor. BenchmarkOne and BenchmarkTwo measure a processor.
 package sha256x2
 
 import (
@@ -20,8 +21,8 @@ import (
 	"time"
 )
 
-// PerProcessor is how many contents a processor hashes best at once: 1 where there are no
-// instructions for SHA-256 whose rounds could be done in turn.
+// PerProcessor returns the number of contents that a processor hashes best at once. It is 2 if the rounds of two
+// contents can alternate in the processor's instructions for SHA-256, and 1 otherwise.
 func PerProcessor() int {
 	if interleaves {
 		return 2
@@ -33,35 +34,35 @@ func PerProcessor() int {
 type Pairs struct {
 	mu      sync.Mutex
 	open    int
-	waiting *turn // nil: nobody is
+	waiting *turn // nil if no hash waits
 }
 
-// A turn is content that waits for another to be hashed with.
+// A turn is content that waits to be hashed together with other content.
 type turn struct {
 	words   *[8]uint32
 	content []byte
-	done    chan int // how many bytes were hashed along with another's; 0: there is none
+	done    chan int // number of bytes that were hashed together; 0 if there was no partner
 }
 
-// patience is how long a turn waits: longer than it takes to read the next piece of content from the
-// page cache, and about as long as it takes to hash two pieces alone.
+// patience is the maximum time for which a turn waits. It is longer than reading the next piece of content from the
+// page cache takes, and about as long as hashing two pieces alone takes.
 const patience = 300 * time.Microsecond
 
-// longestRest is how many pieces are hashed without waiting, at most, after waiting was in vain. A piece
-// takes half of patience, so a hash whose partners are slower loses a few per cent.
+// longestRest is the maximum number of pieces that are hashed without waiting after a wait without success. A piece
+// takes half of patience, so a hash with slower partners loses a few per cent.
 const longestRest = 64
 
-// A Hash is a SHA-256 that is computed along with others. It is for one goroutine.
+// A Hash is a SHA-256 that is computed together with others. It is for one goroutine.
 type Hash struct {
 	pairs *Pairs
 	one   hash.Hash // of crypto/sha256
 
-	// Waiting is worth it only for partners that keep up. Each time that none came, twice as many
-	// pieces are hashed without waiting, and half as many when one came.
+	// Waiting is worth it only for partners that keep up. After each wait without a partner, twice as many pieces
+	// are hashed without waiting. After each wait with a partner, it is half as many.
 	rest, left int
 }
 
-// New begins a hash. Until it is closed, others wait for what is written to it.
+// New returns a new hash. Other hashes wait for its content until it is closed.
 func (p *Pairs) New() *Hash {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -69,7 +70,7 @@ func (p *Pairs) New() *Hash {
 	return &Hash{pairs: p, one: sha256.New()}
 }
 
-// Close ends waiting for this hash. The sum stays.
+// Close stops other hashes from waiting for this one. The sum remains available.
 func (h *Hash) Close() {
 	p := h.pairs
 	p.mu.Lock()
@@ -84,8 +85,8 @@ func (h *Hash) Close() {
 // Sum returns the SHA-256 of all that was written.
 func (h *Hash) Sum() [sha256.Size]byte { return [sha256.Size]byte(h.one.Sum(nil)) }
 
-// Write adds content, together with what is written to another hash at this time, or alone if
-// there is none. It takes all of it, and does not fail.
+// Write adds content. It is hashed together with content that is written to another hash at the same time, or alone
+// if there is none. Write takes all of the content and does not fail.
 func (h *Hash) Write(content []byte) (int, error) {
 	rest := content
 	if interleaves && len(content) >= sha256.BlockSize {
@@ -95,7 +96,7 @@ func (h *Hash) Write(content []byte) (int, error) {
 	return len(content), nil
 }
 
-// together adds as many blocks as another hash can do at the same time, and returns the rest.
+// together adds as many blocks as it can hash together with another hash, and returns the rest.
 func (h *Hash) together(content []byte) (rest []byte) {
 	s := stateOf(h.one)
 	if !s.aligned() {
@@ -115,8 +116,8 @@ func (h *Hash) together(content []byte) (rest []byte) {
 	return rest
 }
 
-// hash adds blocks of content to words along with another's, and returns how many bytes that
-// were: the second to come does it for both. It returns 0 if there is no other.
+// hash adds blocks of content to words together with blocks of another hash, and returns the number of bytes added.
+// The hash that comes second computes both. If there is no other hash, the result is 0.
 func (h *Hash) hash(words *[8]uint32, content []byte) int {
 	p := h.pairs
 	p.mu.Lock()
@@ -164,8 +165,8 @@ func (p *Pairs) wait(t *turn) int {
 	return <-t.done
 }
 
-// A state is that of a hash, as crypto/sha256 marshals it: four bytes that name the hash, the words of
-// the digest, the beginning of the next block, the number of bytes so far.
+// A state is the state of a hash, as crypto/sha256 marshals it: four bytes that name the hash, the words of the
+// digest, the beginning of the next block, the number of bytes so far.
 type state struct {
 	marshaled [marshaledSize]byte
 	words     [8]uint32
@@ -194,7 +195,7 @@ func (s *state) aligned() bool { return s.hashed()%sha256.BlockSize == 0 }
 
 func (s *state) hashed() uint64 { return binary.BigEndian.Uint64(s.marshaled[length:]) }
 
-// give makes s, whose words are those after n bytes more, the state of h.
+// give sets the state of h to s, whose words are those after n more bytes.
 func (s *state) give(h hash.Hash, n int) {
 	for i, w := range s.words {
 		binary.BigEndian.PutUint32(s.marshaled[firstWord+4*i:], w)

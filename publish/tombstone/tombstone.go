@@ -1,7 +1,8 @@
-// Package tombstone is what takes the place of the document of a package that was withdrawn. It does no I/O.
+// Package tombstone encodes and parses tombstones, which stand in for the documents of withdrawn packages. It does
+// no I/O.
 //
-// A tombstone has the form of a manifest without any record: to Spack the package is not available, its update-index leaves it out,
-// and its prune leaves it alone.
+// A tombstone has the form of a manifest without records. To Spack the package is not available, its update-index
+// omits it, and its prune does not touch it.
 package tombstone
 
 import (
@@ -18,17 +19,18 @@ import (
 // A Tombstone says that a package was withdrawn.
 type Tombstone struct {
 	history.Withdrawal
-	// Text is the document that it replaced, so that a withdrawal can be undone byte for byte.
+	// Text is the document that the tombstone replaced. With it, a withdrawal can be undone byte for byte.
 	Text string `json:"text"`
 }
 
-// A Layout is what is needed of a buildcache.Layout.
+// A Layout is the part of a buildcache.Layout that is needed here.
 type Layout interface {
 	Name() string
 	NamesContent() bool
 }
 
-// Name is where the tombstone of a document is. In layout v2 no document can stand for a package that is not available: its tombstone is kept apart.
+// Name returns the name of a document's tombstone. In layout v2, a document cannot say that a package is not
+// available, so its tombstone is stored apart.
 func Name(f Layout, document string) string {
 	if f.NamesContent() {
 		return document
@@ -36,10 +38,10 @@ func Name(f Layout, document string) string {
 	return Dir(f) + path.Base(document)
 }
 
-// Dir is where tombstones are that are kept apart from the documents.
+// Dir returns the directory of tombstones that are stored apart from the documents.
 func Dir(f Layout) string { return history.Dir + f.Name() + "/withdrawn/" }
 
-// member is the member of the manifest that holds it. Spack ignores it.
+// member is the member of the manifest that holds the tombstone. Spack ignores it.
 const member = "slurm-factory-publish"
 
 // Encode returns the tombstone as it is stored.
@@ -52,16 +54,16 @@ func (t *Tombstone) Encode() ([]byte, error) {
 	return m.Encode()
 }
 
-// LeastSize is the size that a tombstone in the place of a document has at least, in bytes.
+// LeastSize returns the minimum size of a tombstone that replaces a document, in bytes.
 func LeastSize(name string, document []byte) int64 {
-	text, _ := (&Tombstone{Withdrawal: history.Withdrawal{Document: name}, Text: string(document)}).Encode() // of what is no text, any size is large enough
+	text, _ := (&Tombstone{Withdrawal: history.Withdrawal{Document: name}, Text: string(document)}).Encode() // 0 if the document is not text
 	return int64(len(text))
 }
 
-// Parse reads a tombstone. It is false for any other document.
+// Parse reads a tombstone. It returns false for any other document.
 func Parse(text []byte) (*Tombstone, bool) {
 	if !bytes.Contains(text, []byte(member)) {
-		return nil, false // as nearly all
+		return nil, false // like nearly all documents
 	}
 	m, err := manifest.Parse(text)
 	if err != nil || len(m.Records) > 0 || m.Extra[member] == nil {
@@ -74,7 +76,7 @@ func Parse(text []byte) (*Tombstone, bool) {
 	return t, true
 }
 
-// An Error says that what stands for a package's document is a tombstone.
+// An Error says that a package's document is a tombstone.
 type Error struct{ history.Withdrawal }
 
 func (e *Error) Error() string { return e.String() }
