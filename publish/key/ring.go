@@ -17,7 +17,7 @@ import (
 // clockTolerance is the maximum by which a signer's clock may be ahead of the local clock.
 const clockTolerance = 10 * time.Minute
 
-// minBits is the minimum size of a key whose security depends on its size (RSA, DSA).
+// minBits is the minimum size, in bits, of a key whose security depends on its size (RSA, DSA).
 const minBits = 2047
 
 var now = time.Now

@@ -56,9 +56,10 @@ func Add(ctx context.Context, s mirror.Store, public *key.Public) ([]Change, err
 	return changes, nil
 }
 
-// Rotate offers the public key of to. Then it checks every signature by from and replaces it with one by to. If it
-// is interrupted, another call completes it. Nothing is changed if the mirror does not hold from (ErrUnknownKey),
-// if to was retired in the mirror (ErrRetired), or if the mirror's copy of to is revoked (sign.UnfitError).
+// Rotate offers the public key of to. Then it replaces every signature by from with one by to, if the old one is
+// valid. If it is interrupted, another call completes it. Nothing is changed if the mirror does not hold from
+// (ErrUnknownKey), if to was retired in the mirror (ErrRetired), or if the mirror's copy of to is revoked
+// (sign.UnfitError).
 func Rotate(ctx context.Context, s mirror.Store, from key.Fingerprint, to *sign.Key) ([]Change, error) {
 	all, err := openAll(ctx, s)
 	if err != nil {
