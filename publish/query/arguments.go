@@ -2,11 +2,12 @@ package query
 
 import "strings"
 
-// Arguments joins what a shell has split: an argument that has no name and no hash, such as ^openmpi, +mpi or target=zen4, is
-// part of the spec in the argument before it, as in Spack. The first argument, and one behind what isFile reports, begins a spec.
+// Arguments joins specs that a shell has split. As in Spack, an argument without a name or hash, such as ^openmpi,
+// +mpi or target=zen4, continues the spec in the argument before it. The first argument begins a spec, and so does
+// an argument after a file, as isFile reports it.
 func Arguments(args []string, isFile func(string) bool) []string {
 	var specs []string
-	open := false // what comes next may be part of the last spec
+	open := false // the next argument may continue the last spec
 	for _, arg := range args {
 		if open && continues(arg) {
 			specs[len(specs)-1] += " " + arg
@@ -18,7 +19,7 @@ func Arguments(args []string, isFile func(string) bool) []string {
 	return specs
 }
 
-// continues reports whether text cannot begin the spec of a package that it names.
+// continues reports whether text continues a spec: it does not begin with a name or hash.
 func continues(text string) bool {
 	t, ok := next(strings.TrimSpace(text))
 	if !ok {

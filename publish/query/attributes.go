@@ -20,10 +20,10 @@ func (c *constraint) setVersions(t token) error {
 // compilerFlags are the parameters that are lists of flags.
 var compilerFlags = []string{"cflags", "cxxflags", "fflags", "ldflags", "ldlibs", "cppflags"}
 
-// attributes are what a key may name other than a variant.
+// attributes are the keys that are not variants.
 var attributes = append([]string{"arch", "architecture", "platform", "os", "operating_system", "target", "namespace"}, compilerFlags...)
 
-// setFlag takes +name or ~name.
+// setFlag adds +name or ~name to a constraint.
 func (c *constraint) setFlag(t token) error {
 	if slices.Contains(attributes, t.key) {
 		return fmt.Errorf("%s is no variant: write %s=VALUE", t.key, t.key)
@@ -31,7 +31,7 @@ func (c *constraint) setFlag(t token) error {
 	return c.setVariant(variant{name: t.key, isBool: true, on: t.value[0] == '+', exact: true, propagated: t.kind == propagatedFlag})
 }
 
-// setPair takes key=value.
+// setPair adds key=value to a constraint.
 func (c *constraint) setPair(t token) error {
 	key, exact := strings.CutSuffix(t.key, ":")
 	propagated := t.kind == propagatedPair
@@ -67,7 +67,7 @@ func (c *constraint) setPair(t token) error {
 	case "TRUE", "FALSE":
 		v.isBool, v.on, v.exact = true, strings.ToUpper(t.value) == "TRUE", true
 	case "*":
-		v.exact = false // any value will do
+		v.exact = false // any value matches
 	default:
 		v.values = strings.Split(t.value, ",")
 		slices.Sort(v.values)
@@ -108,7 +108,7 @@ func (c *constraint) setArchitecture(platform, os, target string) error {
 	return nil
 }
 
-// flagsOf cuts the flags of a compiler apart. What does not begin with - is the value of the flag before it.
+// flagsOf splits compiler flags. A word that does not begin with - is the value of the flag before it.
 func flagsOf(text string) []string {
 	var all []string
 	for _, word := range strings.Fields(text) {
@@ -121,10 +121,10 @@ func flagsOf(text string) []string {
 	return all
 }
 
-// DepTypes is a set of types of dependency.
+// DepTypes is a set of dependency types.
 type DepTypes uint8
 
-// The types of dependency.
+// The dependency types.
 const (
 	Build DepTypes = 1 << iota
 	Link
@@ -134,10 +134,10 @@ const (
 
 var depTypeNames = []string{"build", "link", "run", "test"}
 
-// String lists the types with commas.
+// String returns the names of the types, separated by commas.
 func (d DepTypes) String() string { return strings.Join(d.Names(), ",") }
 
-// Names lists the types.
+// Names returns the names of the types.
 func (d DepTypes) Names() []string {
 	all := []string{}
 	for i, name := range depTypeNames {
@@ -148,7 +148,7 @@ func (d DepTypes) Names() []string {
 	return all
 }
 
-// ParseDepTypes reads names of types of dependency; "all" is all of them.
+// ParseDepTypes parses names of dependency types. The name "all" means every type.
 func ParseDepTypes(names []string) (DepTypes, error) {
 	var d DepTypes
 	for _, name := range names {
@@ -165,7 +165,8 @@ func ParseDepTypes(names []string) (DepTypes, error) {
 	return d, nil
 }
 
-// add adds a dependency and returns what is asked of it. One that is asked for twice is one, which must satisfy both.
+// add adds a dependency and returns its constraint. Two dependencies with the same name and types become one, which
+// must satisfy both constraints.
 func (c *constraint) add(e *edge) (*constraint, error) {
 	var same []*edge
 	for _, other := range c.edges {
@@ -192,7 +193,7 @@ func (c *constraint) add(e *edge) (*constraint, error) {
 	return e.to, nil
 }
 
-// meets reports whether a package can be what both ask for.
+// meets reports whether a package can satisfy both constraints.
 func (c *constraint) meets(d *constraint) bool {
 	differ := func(a, b []string) bool { return len(a) > 0 && len(b) > 0 && a[0] != b[0] }
 	if c.namespace != "" && d.namespace != "" && c.namespace != d.namespace || differ(c.os, d.os) || differ(c.platform, d.platform) ||
@@ -209,7 +210,7 @@ func (c *constraint) meets(d *constraint) bool {
 	return all(c.variants, func(v variant) bool { return all(d.variants, v.meets) })
 }
 
-// meets reports whether a package can satisfy both.
+// meets reports whether a package can satisfy both variants.
 func (want variant) meets(other variant) bool {
 	switch {
 	case want.name != other.name || !want.exact && !other.exact:
@@ -222,7 +223,7 @@ func (want variant) meets(other variant) bool {
 	return all(other.values, func(v string) bool { return slices.Contains(want.values, v) }) && (!other.exact || len(want.values) == len(other.values))
 }
 
-// merge makes c ask for what d asks, too.
+// merge adds the requirements of d to c.
 func (c *constraint) merge(d *constraint) {
 	if c.namespace == "" {
 		c.namespace = d.namespace

@@ -10,14 +10,14 @@ import (
 // A Format writes a package as Spack's --format does: {name}{@version}{/hash:7}.
 type Format []piece
 
-// A piece is text, or an attribute with what stands before it if it is there.
+// A piece is literal text, or an attribute with a prefix. The prefix is written only if the attribute is not empty.
 type piece struct {
 	text      string
 	attribute func(*Node) string
-	cut       int // to so many characters; 0: all
+	cut       int // maximum length in characters; 0: no limit
 }
 
-// formatAttributes are what a format may name.
+// formatAttributes are the attributes that a format can name, except variants.NAME.
 var formatAttributes = map[string]func(*Node) string{
 	"name":         func(n *Node) string { return n.Name },
 	"version":      func(n *Node) string { return n.Version.String() },
@@ -33,7 +33,7 @@ var formatAttributes = map[string]func(*Node) string{
 	"compilers":    func(n *Node) string { return strings.Join(n.Compilers(), ",") },
 }
 
-// Architecture is platform-os-target.
+// Architecture returns platform-os-target.
 func (n *Node) Architecture() string { return n.Platform + "-" + n.OS + "-" + n.Target }
 
 // VariantText returns all variants and compiler flags in one line.
@@ -50,7 +50,7 @@ func (n *Node) VariantText() string {
 	return strings.Join(words, " ")
 }
 
-// Compilers names what a package was built with: the providers of its languages.
+// Compilers returns the compilers of a package as name@version: the providers of its languages.
 func (n *Node) Compilers() []string {
 	names := []string{}
 	if n.Compiler != "" {
@@ -69,7 +69,7 @@ func isLanguage(virtual string) bool {
 	return slices.Contains([]string{"c", "cxx", "fortran", "cuda-lang", "hip-lang"}, virtual)
 }
 
-// ParseFormat reads a format. \n and \t are a new line and a tab.
+// ParseFormat parses a format. \n and \t stand for a new line and a tab.
 func ParseFormat(text string) (Format, error) {
 	text = strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(text)
 	var f Format
@@ -120,7 +120,7 @@ func parseAttribute(inside string) (piece, error) {
 	return p, nil
 }
 
-// orEmpty is String, and nothing for a variant that a package does not have.
+// orEmpty returns String, or an empty string for a variant that the package does not have.
 func (v Variant) orEmpty() string {
 	if v.Name == "" {
 		return ""
@@ -128,7 +128,8 @@ func (v Variant) orEmpty() string {
 	return v.String()
 }
 
-// Of writes a package. What stands before an attribute in its braces is left out where the attribute is empty.
+// Of formats a package. It passes each value of an attribute through show. If an attribute is empty, the text
+// before it in its braces is omitted, too.
 func (f Format) Of(n *Node, show func(string) string) string {
 	var b strings.Builder
 	for _, p := range f {

@@ -7,8 +7,8 @@ import (
 	"unicode"
 )
 
-// The tokens of Spack's syntax for specs (spack 1.2, spec_parser.py), in the order in which they are tried. The first
-// one that matches counts, even if another one were longer.
+// The tokens of Spack's syntax for specs (spack 1.2, spec_parser.py), in the order in which they are tried. The
+// first match counts, even if a later one is longer.
 type tokenKind int
 
 const (
@@ -31,9 +31,9 @@ const (
 type token struct {
 	kind tokenKind
 	text string
-	at   int // in the query, in bytes
+	at   int // offset in the query, in bytes
 
-	virtuals, substitute string // of c,cxx=gcc behind a dependency's sign
+	virtuals, substitute string // of c,cxx=gcc after the sign of a dependency
 	key, value           string // of a flag or pair
 }
 
@@ -44,7 +44,7 @@ const (
 	assignment    = `(?:\s*(` + identifier + `(?:,` + identifier + `)*)=(` + dotted + `|` + identifier + `))?`
 )
 
-// patterns are those of the tokens that a regular expression can tell.
+// patterns are the regular expressions of the tokens. Tokens with nil are read by functions.
 var patterns = []struct {
 	kind    tokenKind
 	pattern *regexp.Regexp
@@ -64,7 +64,7 @@ var patterns = []struct {
 	{space, regexp.MustCompile(`^\s+`)},
 }
 
-// lex cuts a query into tokens, without the space between them.
+// lex splits a query into tokens and drops the space between them.
 func lex(text string) ([]token, error) {
 	var all []token
 	for at := 0; at < len(text); {
@@ -81,7 +81,7 @@ func lex(text string) ([]token, error) {
 	return all, nil
 }
 
-// next is the token with which text begins.
+// next returns the token at the beginning of text.
 func next(text string) (token, bool) {
 	for _, p := range patterns {
 		t := token{kind: p.kind}
@@ -119,7 +119,7 @@ var (
 	bareText = regexp.MustCompile(`^[a-zA-Z_0-9\-+*.,:=%^~/\\]+`)
 )
 
-// pairToken reads key=value with a sign between them.
+// pairToken reads a key and a value with a sign between them.
 func pairToken(text string, kind tokenKind, sign string) token {
 	m := pairKey.FindStringSubmatch(text)
 	if m == nil {
@@ -139,7 +139,7 @@ func pairToken(text string, kind tokenKind, sign string) token {
 	return token{kind: kind, text: m[1] + m[2] + sign + stored, key: m[1] + m[2], value: unquoted(stored)}
 }
 
-// quoted is the longest text in quotes with which text begins; quotes in it have a backslash.
+// quoted returns the longest quoted string at the beginning of text. Quotes inside it are escaped with a backslash.
 func quoted(text string) string {
 	if text == "" || text[0] != '\'' && text[0] != '"' {
 		return ""
@@ -165,7 +165,7 @@ func unquoted(text string) string {
 
 var gitVersion = regexp.MustCompile(`^@(?:git\.[a-zA-Z_0-9][a-zA-Z_0-9./\-]*|[A-Fa-f0-9]{40})`)
 
-// versionToken is the @ and the versions behind it with which text begins.
+// versionToken returns the @ and the list of versions at the beginning of text, or an empty string.
 func versionToken(text string) string {
 	if text == "" || text[0] != '@' {
 		return ""
@@ -198,7 +198,7 @@ func versionToken(text string) string {
 
 func spaces(text string) int { return len(text) - len(strings.TrimLeftFunc(text, unicode.IsSpace)) }
 
-// versionOrRange is how long the range or version is with which text begins.
+// versionOrRange returns the length of the version or range at the beginning of text.
 func versionOrRange(text string) int {
 	from := oneVersion(text, false)
 	if !strings.HasPrefix(text[from:], ":") {
@@ -207,8 +207,8 @@ func versionOrRange(text string) int {
 	return from + 1 + oneVersion(text[from+1:], true)
 }
 
-// oneVersion is how long the version is with which text begins. The upper end of a range must not be the name of an
-// attribute: @1.2:target=zen4.
+// oneVersion returns the length of the version at the beginning of text. The upper end of a range must not be the
+// name of an attribute: @1.2:target=zen4.
 func oneVersion(text string, upper bool) int {
 	begin := 0
 	if strings.HasPrefix(text, "=") {
@@ -231,10 +231,10 @@ func isWord(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
 }
 
-// A SyntaxError says what in a query is not understood, and where.
+// A SyntaxError reports an invalid part of a query and its position.
 type SyntaxError struct {
 	Query  string
-	At     int // in bytes
+	At     int // offset in bytes
 	Reason string
 }
 

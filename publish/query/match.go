@@ -10,7 +10,7 @@ func (q *Query) Matches(g *Graph, n *Node) bool {
 	return q.All() || slices.ContainsFunc(q.specs, func(c *constraint) bool { return c.holds(g, n) })
 }
 
-// holds reports whether a package and its dependencies are as they should be.
+// holds reports whether a package and its dependencies satisfy the constraint.
 func (c *constraint) holds(g *Graph, n *Node) bool {
 	if c.substituted(n) {
 		return c.virtual(g, n)
@@ -18,11 +18,13 @@ func (c *constraint) holds(g *Graph, n *Node) bool {
 	return c.holdsNode(n) && c.holdsEdges(g, n)
 }
 
-// substituted reports whether another name is asked for: that of a virtual package, or simply another one.
+// substituted reports whether the constraint has another name than the package. It may be the name of a virtual
+// package.
 func (c *constraint) substituted(n *Node) bool { return c.name != "" && c.name != n.Name }
 
-// virtual reports whether a package provides the virtual package that is asked for. Its version must be known if it is asked
-// for. Spack asks no more of a provider.
+// virtual reports whether a package provides the virtual package that the constraint names. If the constraint has a
+// version, the provided version must be known and match. As in Spack, variants and other requirements are not
+// compared.
 func (c *constraint) virtual(g *Graph, n *Node) bool {
 	if !strings.HasPrefix(n.Hash, c.hash) || !g.providers[c.name][n] {
 		return false
@@ -37,7 +39,7 @@ func (c *constraint) virtual(g *Graph, n *Node) bool {
 	})
 }
 
-// holdsNode is holds without dependencies.
+// holdsNode reports whether a package satisfies the constraint, without its dependencies.
 func (c *constraint) holdsNode(n *Node) bool {
 	if !strings.HasPrefix(n.Hash, c.hash) || c.namespace != "" && n.Namespace != "" && c.namespace != n.Namespace {
 		return false
@@ -67,7 +69,8 @@ func (c *constraint) holdsVariants(n *Node) bool {
 	return true
 }
 
-// propagated reports whether a package and all its dependencies that have a variant satisfy it.
+// propagated reports whether a package and all its dependencies satisfy a variant. Those without the variant are
+// ignored.
 func propagated(want variant, n *Node, seen map[*Node]bool) bool {
 	if seen[n] {
 		return true
@@ -94,7 +97,7 @@ func (want variant) holds(have Variant) bool {
 	case want.exact:
 		values := slices.Compact(slices.Sorted(slices.Values(have.Values)))
 		return !have.IsBool && slices.Equal(values, want.values)
-	case want.name == "patches": // by the beginnings of their digests
+	case want.name == "patches": // prefixes of their digests
 		return all(want.values, func(v string) bool {
 			return slices.ContainsFunc(have.Values, func(w string) bool { return strings.HasPrefix(w, v) })
 		})
@@ -106,7 +109,7 @@ func all[T any](items []T, holds func(T) bool) bool {
 	return !slices.ContainsFunc(items, func(item T) bool { return !holds(item) })
 }
 
-// holdsArchitecture compares in Spack's order. Behind platform=* or os=* it looks no further.
+// holdsArchitecture compares in Spack's order. After platform=* or os=* it compares nothing else.
 func (c *constraint) holdsArchitecture(n *Node) bool {
 	for _, field := range []struct {
 		want []string
@@ -136,7 +139,7 @@ func (c *constraint) holdsFlags(n *Node) bool {
 	return true
 }
 
-// holdsEdges reports whether a package has the dependencies that are asked for.
+// holdsEdges reports whether a package has the required dependencies.
 func (c *constraint) holdsEdges(g *Graph, n *Node) bool {
 	var reached map[string][]Dependency
 	for _, e := range c.edges {
@@ -152,7 +155,7 @@ func (c *constraint) holdsEdges(g *Graph, n *Node) bool {
 		if !ok {
 			return false
 		}
-		for _, below := range e.to.edges { // what is behind a %, of the ^dependency before it
+		for _, below := range e.to.edges { // direct dependencies (%) of the ^dependency
 			parent := n
 			if e.to.name != "" && e.to.name != below.to.name {
 				if parent = n.find(e.to.name); parent == nil {
@@ -167,7 +170,8 @@ func (c *constraint) holdsEdges(g *Graph, n *Node) bool {
 	return true
 }
 
-// holdsDirect reports whether a package itself depends on what is asked for. Before format 5, that is its compiler.
+// holdsDirect reports whether a package has a direct dependency that satisfies the edge. Before format 5, only the
+// compiler is compared.
 func (e *edge) holdsDirect(g *Graph, n *Node) bool {
 	if n.before5 || n.External && len(n.Dependencies) == 0 {
 		return e.to.holdsCompiler(n)
@@ -190,7 +194,7 @@ func (e *edge) holdsDirect(g *Graph, n *Node) bool {
 	})
 }
 
-// holdsCompiler compares with the compiler that a spec of before format 5 names.
+// holdsCompiler reports whether the compiler of a package satisfies the constraint, for specs before format 5.
 func (c *constraint) holdsCompiler(n *Node) bool {
 	if n.Compiler == "" || c.hash != "" || c.namespace != "" || len(c.variants)+len(c.platform)+len(c.os)+len(c.targets)+len(c.flags) > 0 {
 		return false
@@ -198,8 +202,8 @@ func (c *constraint) holdsCompiler(n *Node) bool {
 	return (c.name == "" || c.name == n.Compiler || c.name == compilers[n.Compiler]) && c.holdsVersion(n.CompilerVersion)
 }
 
-// reach returns the edges to what a package needs to link and run, and to what it is built with itself, by the names of
-// packages and virtual packages.
+// reach returns the edges to all link and run dependencies of a package and to its own build dependencies, by the
+// names of packages and virtual packages.
 func (n *Node) reach() map[string][]Dependency {
 	reached := make(map[string][]Dependency)
 	put := func(d Dependency) {
@@ -229,7 +233,7 @@ func (n *Node) reach() map[string][]Dependency {
 	return reached
 }
 
-// holdsAny reports whether one of the edges leads to what is asked for.
+// holdsAny reports whether one of the edges leads to a package that satisfies e.
 func (e *edge) holdsAny(g *Graph, reached map[string][]Dependency) bool {
 	candidates := reached[e.to.name]
 	if e.to.name == "" {
@@ -254,8 +258,8 @@ func (e *edge) holdsAny(g *Graph, reached map[string][]Dependency) bool {
 	})
 }
 
-// find returns the dependency that Spack finds by a name: among those for building, and then among those to link and run,
-// the nearest first.
+// find returns the dependency that Spack finds by a name. It searches the direct build and test dependencies first,
+// and then the link and run dependencies, nearest first.
 func (n *Node) find(name string) *Node {
 	is := func(d Dependency) bool { return d.To.Name == name || slices.Contains(d.Virtuals, name) }
 	for _, d := range n.Dependencies {

@@ -18,21 +18,21 @@ type Node struct {
 	Version         Version
 	Platform, OS    string
 	Target          string
-	Variants        []Variant // in the order of their names
+	Variants        []Variant // sorted by name
 	Flags           map[string][]string
 	External        bool // installed outside Spack, never in a buildcache
 	Dependencies    []Dependency
-	Provides        []string // virtual packages, with @version where the spec says so
-	Compiler        string   // name of the package, of specs before format 5; empty if there was none
+	Provides        []string // virtual packages, with @version if the spec names it
+	Compiler        string   // name of its package, for specs before format 5; empty: none
 	CompilerVersion Version
-	before5         bool // its compiler is no dependency
+	before5         bool // a spec before format 5: its compiler is not a dependency
 }
 
 // A Variant is the value of a parameter: a bool, or strings.
 type Variant struct {
 	Name       string
 	IsBool, On bool
-	List       bool // of several values
+	List       bool // it can have several values
 	Values     []string
 }
 
@@ -82,7 +82,7 @@ type annotationsJSON struct {
 	Compiler string `json:"compiler"`
 }
 
-// A Graph is the packages of an index, by their hashes.
+// A Graph holds the packages of an index by their hashes.
 type Graph struct {
 	nodes     map[string]*Node
 	edges     map[*Node][]dependencyJSON // until Link
@@ -97,7 +97,7 @@ func NewGraph() *Graph {
 // Node returns the package with a hash, or nil.
 func (g *Graph) Node(hash string) *Node { return g.nodes[hash] }
 
-// Add adds a package by its JSON, as it stands in an index. One that is there already stays.
+// Add adds a package from its JSON in an index. If the graph has a package with this hash, Add returns that one.
 func (g *Graph) Add(text []byte) (*Node, error) {
 	var j nodeJSON
 	if err := json.Unmarshal(text, &j, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true)); err != nil {
@@ -124,7 +124,8 @@ func (g *Graph) Add(text []byte) (*Node, error) {
 	return n, nil
 }
 
-// targetOf is the name of a target, which older specs describe in an object.
+// targetOf returns the name of a target. Older specs store a target as an object. The name is empty if the target
+// cannot be read.
 func targetOf(v jsontext.Value) string {
 	var text string
 	if json.Unmarshal(v, &text) == nil {
@@ -133,7 +134,7 @@ func targetOf(v jsontext.Value) string {
 	var object struct {
 		Name string `json:"name"`
 	}
-	_ = json.Unmarshal(v, &object) // what cannot be read has no name
+	_ = json.Unmarshal(v, &object) // the name stays empty
 	return object.Name
 }
 
@@ -206,7 +207,7 @@ func (v Variant) Text() string {
 	return strings.Join(v.Values, ",")
 }
 
-// compiler reads with what a package was built, where that is no dependency.
+// compiler sets the compiler of a package whose compiler is not a dependency.
 func (n *Node) compiler(j *nodeJSON) {
 	c := j.Compiler
 	switch {
@@ -226,7 +227,7 @@ func (n *Node) compiler(j *nodeJSON) {
 	}
 }
 
-// Link joins the packages that were added to their dependencies. A dependency that was not added is left out.
+// Link connects the added packages with their dependencies. It omits dependencies that were not added.
 func (g *Graph) Link() {
 	for n, edges := range g.edges {
 		for _, e := range edges {
@@ -234,7 +235,7 @@ func (g *Graph) Link() {
 			if to == nil {
 				continue
 			}
-			types, _ := ParseDepTypes(e.Parameters.Types) // of names that a reader has checked
+			types, _ := ParseDepTypes(e.Parameters.Types) // the reader of the index has checked the names
 			n.Dependencies = append(n.Dependencies, Dependency{types, e.Parameters.Virtuals, to})
 			for _, virtual := range e.Parameters.Virtuals {
 				g.provide(virtual, to)
@@ -255,10 +256,10 @@ func (g *Graph) provide(virtual string, n *Node) {
 	g.providers[virtual][n] = true
 }
 
-// virtual reports whether a name is that of a virtual package: packages depend on it through others.
+// virtual reports whether a name is that of a virtual package: some package provides it.
 func (g *Graph) virtual(name string) bool { return g.providers[name] != nil }
 
-// Names are the names of all packages, sorted, each once.
+// Names returns the names of all packages, sorted and without duplicates.
 func (g *Graph) Names() []string {
 	var names []string
 	for n := range g.All() {
@@ -268,7 +269,8 @@ func (g *Graph) Names() []string {
 	return slices.Compact(names)
 }
 
-// Unknown returns the names in a query that no package has, and no virtual one, and the names that there are.
+// Unknown returns the names in a query that are neither packages nor virtual packages. It also returns all names of
+// packages.
 func (g *Graph) Unknown(q *Query) (unknown, known []string) {
 	known = g.Names()
 	return slices.DeleteFunc(q.Names(), func(name string) bool {
@@ -277,5 +279,5 @@ func (g *Graph) Unknown(q *Query) (unknown, known []string) {
 	}), known
 }
 
-// All yields the packages in no order.
+// All yields the packages in any order.
 func (g *Graph) All() iter.Seq[*Node] { return maps.Values(g.nodes) }

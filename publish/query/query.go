@@ -1,8 +1,8 @@
 // Package query selects packages by Spack's syntax for specs: hdf5@1.14: +mpi %gcc@13 target=zen4: ^openmpi@5.
 //
-// Parsing and matching agree with Spack's own Spec.satisfies, as testdata records it. What only a recipe can tell is not
-// known here: a package provides a virtual package if the index says that another one uses it as such.
-// The package does no I/O.
+// Parsing and matching agree with Spack's own Spec.satisfies, as testdata records it. Facts that only recipes
+// contain are not known here: a package provides a virtual package if the index says so, or if another package
+// depends on it for that virtual package. The package does no I/O.
 package query
 
 import (
@@ -22,7 +22,7 @@ type Query struct {
 // String returns the query as it was parsed.
 func (q *Query) String() string { return q.text }
 
-// A constraint is what one spec, or a dependency in it, asks of a package.
+// A constraint is the requirements of one spec, or of a dependency in it.
 type constraint struct {
 	name, namespace string
 	hash            string // a prefix
@@ -34,7 +34,7 @@ type constraint struct {
 	edges           []*edge
 }
 
-// A variant is what is asked of one parameter. Without exact, a package may have more values.
+// A variant is the requirement for one parameter. Unless exact is set, a package may have more values.
 type variant struct {
 	name       string
 	isBool, on bool
@@ -43,15 +43,15 @@ type variant struct {
 	propagated bool // all dependencies that have the variant must satisfy it
 }
 
-// An edge is a dependency that is asked for.
+// An edge is a required dependency.
 type edge struct {
-	direct   bool // %: the parent depends on it itself
+	direct   bool // %: a direct dependency
 	types    DepTypes
 	virtuals []string
 	to       *constraint
 }
 
-// Parse reads a query. The error is a *SyntaxError.
+// Parse parses a query. The error is a *SyntaxError, unless the query is too long.
 func Parse(text string) (*Query, error) {
 	if len(text) > maxQuery {
 		return nil, fmt.Errorf("the query has %d bytes, more than %d", len(text), maxQuery)
@@ -76,10 +76,10 @@ func Parse(text string) (*Query, error) {
 	return q, nil
 }
 
-// All reports whether every package matches: the query is empty.
+// All reports whether the query is empty, so that every package matches.
 func (q *Query) All() bool { return len(q.specs) == 0 }
 
-// Names are the names that the query asks for, of packages and of their dependencies.
+// Names returns the names of packages and dependencies in the query.
 func (q *Query) Names() []string {
 	var all []string
 	var walk func(c *constraint)
@@ -122,7 +122,7 @@ func (p *parser) fail(reason string) error {
 
 func (p *parser) wrong(t token, reason string) error { return &SyntaxError{p.query, t.at, reason} }
 
-// spec reads a package and the dependencies behind it. A % belongs to the package or the ^dependency before it.
+// spec reads a package and the dependencies after it. A % belongs to the package or to the ^dependency before it.
 func (p *parser) spec() (*constraint, error) {
 	root := new(constraint)
 	if err := p.node(root); err != nil {
@@ -158,13 +158,13 @@ func (p *parser) spec() (*constraint, error) {
 	}
 }
 
-// compilers are the packages of compilers that once had other names.
+// compilers maps earlier names of compilers to their packages.
 var compilers = map[string]string{
 	"clang": "llvm", "oneapi": "intel-oneapi-compilers", "rocmcc": "llvm-amdgpu",
 	"intel": "intel-oneapi-compilers-classic", "arm": "acfl",
 }
 
-// edge reads the sign of a dependency and its attributes.
+// edge reads the sign of a dependency and its attributes. It returns false if there is no dependency.
 func (p *parser) edge() (*edge, bool, error) {
 	e := &edge{to: new(constraint)}
 	t, ok := p.accept(dependency)
@@ -223,7 +223,7 @@ func (c *constraint) setName(text string) {
 	c.name = text
 }
 
-// node reads one package: its name, and what is asked of it.
+// node reads the name and the requirements of one package.
 func (p *parser) node(c *constraint) error {
 	if c.name == "" {
 		if t, ok := p.accept(name); ok {

@@ -10,13 +10,14 @@ import (
 	"sync"
 )
 
-// targetsJSON names the parents of each microarchitecture. It is made of archspec's
-// microarchitectures.json: see testdata/record.py.
+// targetsJSON lists the parents of each microarchitecture. testdata/record.py generates it from archspec's
+// microarchitectures.json.
 //
 //go:embed targets.json
 var targetsJSON []byte
 
-// targets are the microarchitectures that archspec knows, each with itself and all that it is a superset of.
+// targets maps each microarchitecture that archspec knows to itself and its ancestors: all targets whose binaries
+// it runs.
 var targets = sync.OnceValue(func() map[string]map[string]bool {
 	var parents map[string][]string
 	if err := json.Unmarshal(targetsJSON, &parents); err != nil {
@@ -43,8 +44,8 @@ var targets = sync.OnceValue(func() map[string]map[string]bool {
 	return all
 })
 
-// Runs reports whether a processor runs what was built for a target, by archspec's table. A processor that is not in it
-// runs only its own target.
+// Runs reports whether a processor runs binaries for a target, according to archspec. A processor that archspec
+// does not know runs only its own target.
 func Runs(processor, target string) bool {
 	return processor == target || targets()[processor][target]
 }
@@ -52,13 +53,13 @@ func Runs(processor, target string) bool {
 // knownTarget reports whether archspec knows a microarchitecture.
 func knownTarget(name string) bool { return targets()[name] != nil }
 
-// A targetRange holds a target, or those between two of them. An empty bound does not bind.
+// A targetRange is one target, or all targets between two bounds. An empty bound means no limit.
 type targetRange struct {
 	lo, hi string
 	ranged bool
 }
 
-// parseTargets reads what follows target= in a query; nil: any target.
+// parseTargets parses the value of target= in a query. It returns nil for *, which matches any target.
 func parseTargets(text string) ([]targetRange, error) {
 	if text == "*" {
 		return nil, nil
@@ -96,5 +97,5 @@ func (r targetRange) holds(target string) bool {
 	return (r.lo == "" || Runs(target, r.lo)) && (r.hi == "" || Runs(r.hi, target))
 }
 
-// Targets are the microarchitectures that archspec knows, sorted.
+// Targets returns the microarchitectures that archspec knows, sorted.
 func Targets() []string { return slices.Sorted(maps.Keys(targets())) }

@@ -12,20 +12,20 @@ import (
 type Version struct {
 	text       string
 	release    []component
-	prerelease []component // of numbers: which kind of prerelease, and its number if it has one
+	prerelease []component // the kind of prerelease, and its number if it has one
 
-	// A version of a git reference, such as git.main=develop, also has the reference. It compares as the version
-	// after the equals sign. Without one there is nothing to compare.
+	// The version of a git reference, such as git.main=develop, compares as the version after the equals sign.
+	// Without an equals sign it cannot be compared.
 	ref     string
 	git     bool
 	unknown bool // a git version without a version after the equals sign
 }
 
-// A component is a part of a version: a word, a number or one of the words that come after all numbers.
+// A component is a part of a version: a word, a number or one of the endless words.
 type component struct {
 	kind componentKind
 	text string // a word, or a number without leading zeros
-	rank int    // of an endless word; of the kinds of prerelease
+	rank int    // order of an endless word or of a kind of prerelease
 }
 
 type componentKind int
@@ -41,7 +41,7 @@ var endlessWords = []string{"stable", "nightly", "trunk", "head", "master", "mai
 
 var prereleases = map[string]int{"alpha": 0, "beta": 1, "rc": 2, "final": final}
 
-// final is the kind of prerelease of a version that is none.
+// final is the kind of a version that is not a prerelease.
 const final = 3
 
 var (
@@ -135,16 +135,16 @@ func (c component) compare(d component) int {
 type versionRange struct {
 	lo, end Version
 	exact   bool
-	all     bool // :
+	all     bool // the range ":", which has every version
 }
 
-// lowest and highest are the ends of a range that has none.
+// lowest and highest are the ends of a range without bounds.
 var (
 	lowest  = Version{prerelease: []component{rankOf(0)}}
 	highest = Version{release: []component{{kind: endless, rank: len(endlessWords)}}, prerelease: []component{rankOf(final)}}
 )
 
-// parseVersions reads what follows the @ of a query: versions and ranges with commas between them.
+// parseVersions parses the text after the @ of a query: versions and ranges, separated by commas.
 func parseVersions(text string) ([]versionRange, error) {
 	text = strings.Join(strings.Fields(text), "")
 	var all []versionRange
@@ -217,7 +217,7 @@ func (r versionRange) meets(s versionRange) bool {
 	return r.lo.Compare(s.end) < 0 && s.lo.Compare(r.end) < 0
 }
 
-// next is the first version after v and all that begin with v: 1.3 for 1.2, 1.2-rc2 for 1.2-rc1.
+// next returns the first version after v and all versions that begin with v: 1.3 for 1.2, 1.2-rc2 for 1.2-rc1.
 func (v Version) next() Version {
 	w := Version{release: slices.Clone(v.release), prerelease: slices.Clone(v.prerelease)}
 	switch last := len(w.release) - 1; {
@@ -259,7 +259,7 @@ func increment(digits string) string {
 	return "1" + string(sum)
 }
 
-// nextWord is the word that follows in the order of words of letters.
+// nextWord returns the next word in the order of words of letters.
 func nextWord(w string) string {
 	if w == "" || w[len(w)-1] == 'z' {
 		return w + "A"
