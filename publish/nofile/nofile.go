@@ -1,5 +1,5 @@
-// Package nofile limits concurrency by the number of files that the process may have open (RLIMIT_NOFILE, `ulimit
-// -n`).
+// Package nofile limits concurrency by the number of files that a process may have open (`ulimit -n`,
+// RLIMIT_NOFILE).
 package nofile
 
 import (
