@@ -18,19 +18,19 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A beside is what a page shows beside packages: one object, which is loaded with the page.
+// A beside is the object with everything that a page shows except packages. It is loaded with the page.
 type beside struct {
-	Views map[string][]int `json:"views"` // of each view, its rows: how many to skip, and how many then are in it, in turns
+	Views map[string][]int `json:"views"` // rows of each view, as runs codes them
 	Keys  []publicKey      `json:"keys"`
-	News  []event          `json:"news"` // what became of the indices, newest first
+	News  []event          `json:"news"` // switches of the indices, newest first
 	Files []releaseFile    `json:"files"`
 }
 
-// A publicKey is one that the mirror offers to clients.
+// A publicKey is a key that the mirror offers to clients.
 type publicKey struct {
 	Fingerprint string   `json:"fingerprint"`
-	Names       []string `json:"names"`   // user IDs, as the key itself says
-	Issuers     []string `json:"issuers"` // what signatures by it may name: the key and its subkeys
+	Names       []string `json:"names"`   // user IDs in the key
+	Issuers     []string `json:"issuers"` // fingerprints that its signatures may name: of the key and its subkeys
 	Trusted     bool     `json:"trusted,omitempty"`
 }
 
@@ -40,9 +40,9 @@ type event struct {
 	Command string   `json:"command"`
 	By      string   `json:"by,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
-	Added   []string `json:"added"` // the first of them
+	Added   []string `json:"added"` // the first maxListed packages
 	Removed []string `json:"removed"`
-	More    [2]int   `json:"more"` // how many more were added and removed
+	More    [2]int   `json:"more"` // numbers of further packages added and removed
 }
 
 // A releaseFile is a plain file, such as a release tarball.
@@ -50,25 +50,25 @@ type releaseFile struct {
 	Name      string `json:"name"`
 	Bytes     int64  `json:"bytes"`
 	Day       string `json:"day"`
-	Signature bool   `json:"signature"` // NAME.asc is there
-	Checksum  bool   `json:"checksum"`  // NAME.sha256 is there
+	Signature bool   `json:"signature"` // NAME.asc exists
+	Checksum  bool   `json:"checksum"`  // NAME.sha256 exists
 }
 
-// fetched is how often packages were downloaded: rows and numbers, in turns.
+// fetched holds the downloads of packages. Of has pairs of numbers: a row, and its downloads.
 type fetched struct {
 	From string  `json:"from"`
 	To   string  `json:"to"`
 	Of   []int64 `json:"of"`
 }
 
-// Bounds of what is shown beside packages.
+// Limits on what a page shows except packages.
 const (
 	maxNews   = 20
 	maxListed = 40 // packages of one event
 	maxFiles  = 200
 )
 
-// around lists the views, keys and plain files of a mirror. The digest tells them from those that it has at other times.
+// around lists the views, keys and plain files of a mirror. The digest changes when any of them changes.
 func around(ctx context.Context, l mirror.Lister) (digest string, files []releaseFile, err error) {
 	var b strings.Builder
 	prefixes := []string{buildcache.View("").Pointers()}
@@ -89,7 +89,7 @@ func around(ctx context.Context, l mirror.Lister) (digest string, files []releas
 	return blob.DigestOf([]byte(b.String())).String()[:32], files, err
 }
 
-// surround adds what there is beside packages.
+// surround adds views, keys, events, plain files and downloads to the page.
 func (t *table) surround(ctx context.Context, s Store, inv *inventory.Inventory, o Options, was *pointer) error {
 	t.beside = nil
 	var all beside
@@ -116,11 +116,11 @@ func (t *table) surround(ctx context.Context, s Store, inv *inventory.Inventory,
 	return nil
 }
 
-// put makes an object of its own, and returns its digest.
+// put adds an object for a document, and returns its digest.
 func (t *table) put(document any) string {
 	content, err := json.Marshal(document)
 	if err != nil {
-		panic(err) // texts and numbers
+		panic(err) // cannot happen: a document has only texts and numbers
 	}
 	digest := blob.DigestOf(content)
 	t.beside = append(t.beside, mirror.Upload{
@@ -129,7 +129,7 @@ func (t *table) put(document any) string {
 	return digest.String()
 }
 
-// views reads which rows each view offers.
+// views reads the rows of each view.
 func (t *table) views(ctx context.Context, s Store) (map[string][]int, error) {
 	all := make(map[string][]int)
 	names, err := buildcache.Views(ctx, s)
@@ -155,7 +155,7 @@ func (t *table) views(ctx context.Context, s Store) (map[string][]int, error) {
 	return all, nil
 }
 
-// runs codes rows: how many to skip, and how many then follow, in turns.
+// runs codes rows as pairs of numbers: how many rows to skip, and how many rows then follow.
 func runs(rows []int) []int {
 	slices.Sort(rows)
 	out := []int{}
@@ -171,7 +171,8 @@ func runs(rows []int) []int {
 	return out
 }
 
-// publicKeys reads the keys that clients are offered. One that cannot be read is left out: publish verify tells.
+// publicKeys reads the keys that the mirror offers to clients. It skips keys and key indices that cannot be read;
+// publish verify reports them.
 func publicKeys(ctx context.Context, r mirror.Reader, trusted []string) ([]publicKey, error) {
 	all := []publicKey{}
 	for _, f := range buildcache.Layouts() {
@@ -205,7 +206,7 @@ func describe(p *key.Public, trusted []string) publicKey {
 	return k
 }
 
-// news reads what recently became of the indices. A history that cannot be read is none.
+// news reads the latest switches of the indices. A history that cannot be read is skipped.
 func news(ctx context.Context, r mirror.Reader, inv *inventory.Inventory) ([]event, error) {
 	all := []event{}
 	for _, f := range buildcache.Layouts() {
@@ -239,10 +240,10 @@ func eventOf(r history.Record) event {
 	return e
 }
 
-// ours are the beginnings of the names of what is no plain file, in order.
+// ours are the prefixes of the names of objects that are not plain files, sorted.
 var ours = []string{".history/", ".promotions/", ".publishers/", "blobs/", "build_cache/", Parts, "v3/"}
 
-// releases lists plain files, without listing what a mirror consists of.
+// releases lists plain files. It does not list the objects of the mirror itself.
 func releases(ctx context.Context, l mirror.Lister) ([]releaseFile, error) {
 	files := []releaseFile{}
 	there := make(map[string]mirror.Info)
@@ -253,7 +254,7 @@ func releases(ctx context.Context, l mirror.Lister) ([]releaseFile, error) {
 				return nil, fmt.Errorf("catalog: list: %w", err)
 			}
 			if len(there) > 20*maxFiles {
-				break // mirrors below this one, or something else
+				break // too many: there may be mirrors below this one
 			}
 			there[info.Name] = info
 		}
@@ -274,7 +275,7 @@ func releases(ctx context.Context, l mirror.Lister) ([]releaseFile, error) {
 func isRelease(name string) bool {
 	for _, inside := range ours {
 		if strings.Contains(name, "/"+inside) {
-			return false // of a mirror below
+			return false // it belongs to a mirror below this one
 		}
 	}
 	for _, suffix := range []string{".tar.gz", ".tgz", ".tar.xz", ".tar.zst", ".tar.bz2", ".zip", ".sif", ".rpm", ".deb"} {

@@ -1,11 +1,11 @@
-// Package catalog writes a web page that shows what a mirror offers, beside the mirror.
+// Package catalog writes a web page that shows the packages of a mirror. The page is stored in the mirror.
 //
-// The page is index.html: the one object that changes. It names segments of columns, which are named by their content and never
-// change. Every package has a row for ever, and rows are only appended. Of each kind of segment only the last one is written
-// again, so what an update costs follows from what is new.
+// The page is index.html, the only object that changes. It names segments of columns, whose names are the digests
+// of their content and which never change. Every package keeps its row, and new rows are only appended. Only the
+// last segment of each kind is written again, so the cost of an update depends on the number of new packages.
 //
-// Order is as everywhere: segments, script and style first, then the page that names them. A reader sees the old page or the new
-// one, and both are whole. Superseded segments stay, because an open page still asks for them.
+// Segments, script and style are stored before the page that names them. A reader sees either the old page or the
+// new page, and both are complete. Superseded segments are kept, because open pages still request them.
 package catalog
 
 import (
@@ -31,54 +31,55 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// Page is the name of the page below its mirror, and Parts begin the names of what it is made of.
+// Page is the name of the page in its mirror. The names of all its parts begin with Parts.
 const (
 	Page  = "index.html"
 	Parts = "catalog/"
 )
 
-// format is that of the segments. A page of another format is rebuilt.
+// format is the format of the segments. A page of another format is rebuilt.
 const format = 2
 
-// Limits on what is read back.
+// Limits on the objects that are read back, in bytes.
 const (
 	maxPage    = 16 << 20
 	maxSegment = 64 << 20
 )
 
-// Options say how a page is made.
+// Options say how to write a page.
 type Options struct {
-	Title string // such as the name of the site; empty: what the page has, at first Spack buildcache
-	URL   string // where clients find the mirror, for the lines that they copy; empty: what the page has, at first its own address
-	// Trusted are keys with which signatures are compared; nil: none, and what the page has stays.
+	Title string // such as the name of the site; empty: keep that of the page, at first Spack buildcache
+	URL   string // address of the mirror in the commands that users copy; empty: keep that of the page, at first the page's own address
+	// Trusted are the keys that signatures are checked against; nil: check none, and keep the keys of the page.
 	Trusted *key.Ring
-	// Follow leaves the trusted keys of a page as they are: signatures are compared only if Trusted are the same.
+	// Follow keeps the trusted keys of a page. Signatures are checked only if Trusted has the same keys.
 	Follow bool
-	// Licences are read from the recipe in each tarball: another request for each new package. A page that has them keeps them.
+	// Licences reads licences from the recipe in each tarball, with one more request for each new package. A page
+	// that has licences keeps them.
 	Licences bool
-	// Usage is how often packages were downloaded; nil: what the page has stays.
+	// Usage has the number of downloads of each package; nil: keep that of the page.
 	Usage   *downloads.Report
-	Rebuild bool // number all rows again, and read every document again
+	Rebuild bool // renumber all rows and read every document again
 	Now     time.Time
 }
 
-// A Result is what became of a page.
+// A Result describes an update of a page.
 type Result struct {
-	Packages  int      `json:"packages"` // that the page shows
-	Names     int      `json:"-"`        // of them
-	Added     int      `json:"added"`    // rows that are new, those of dependencies that the mirror does not offer included
-	Objects   int      `json:"objects"`  // that were written
+	Packages  int      `json:"packages"` // on the page
+	Names     int      `json:"-"`        // distinct names of these packages
+	Added     int      `json:"added"`    // new rows, including those of dependencies that the mirror does not offer
+	Objects   int      `json:"objects"`  // written
 	Bytes     int64    `json:"bytes"`
 	Rebuilt   bool     `json:"rebuilt"`
 	Unchanged bool     `json:"unchanged"`
-	Stale     []string `json:"stale"` // names whose content is other than before
-	// Warnings say what of packages could not be read. The next update tries again.
+	Stale     []string `json:"stale"` // names of objects whose content was replaced
+	// Warnings name the packages that could not be read completely. The next update tries again.
 	Warnings []buildcache.Finding `json:"warnings,omitempty"`
 
 	mu sync.Mutex // guards Stale while objects are stored
 }
 
-// A Store is what Update needs of a mirror. It cannot delete.
+// A Store is the part of a mirror that Update needs. It cannot delete.
 type Store interface {
 	mirror.Reader
 	mirror.Lister
@@ -86,16 +87,17 @@ type Store interface {
 	mirror.Swapper
 }
 
-// ErrForeign: the mirror has an index.html that is not ours.
+// ErrForeign means that the mirror has an index.html that another program wrote.
 var ErrForeign = errors.New(Page + " is there and was not made by this program: it is never replaced")
 
-// ErrBehind: packages are published, and a page shows what was offered before.
+// ErrBehind means that packages are published, but the page does not show them yet.
 var ErrBehind = errors.New("published, but the page of the cache is not up to date")
 
-// attempts is how often a page is merged again when another publisher was faster.
+// attempts is the maximum number of updates that are tried when another publisher replaces the page at the same
+// time.
 const attempts = 8
 
-// Update brings the page of a mirror up to date.
+// Update updates the page of a mirror.
 func Update(ctx context.Context, s Store, o Options) (*Result, error) {
 	for n := 1; ; n++ {
 		r, err := update(ctx, s, o)
@@ -111,7 +113,8 @@ func Update(ctx context.Context, s Store, o Options) (*Result, error) {
 }
 
 func update(ctx context.Context, s Store, o Options) (*Result, error) {
-	// The page is read before the index: if it is still that one when it is replaced, no newer index was in it.
+	// The page is read before the index. If the page has not changed when it is replaced, it did not show a newer
+	// index.
 	was, version, err := readPage(ctx, s)
 	if err != nil {
 		return nil, err
@@ -154,7 +157,8 @@ func update(ctx context.Context, s Store, o Options) (*Result, error) {
 	return t.write(ctx, s, o, was, version, &Result{Packages: t.pointer.Packages, Names: t.pointer.Names, Added: added, Rebuilt: rebuilt, Stale: []string{}, Warnings: t.warnings})
 }
 
-// reads reports whether the documents of all packages must be read again: for other trusted keys, or for licences that the page does not have.
+// reads reports whether the documents of all packages must be read again: the trusted keys have changed, or the
+// page has no licences yet.
 func (o Options) reads(was *pointer) bool {
 	return o.Licences && !was.Licences || o.Trusted != nil && !o.Follow && (was.Unjudged || !slices.Equal(fingerprints(o.Trusted), was.Trusted))
 }
@@ -167,7 +171,7 @@ func fingerprints(r *key.Ring) (all []string) {
 	return all
 }
 
-// take adds what is new in an inventory and notes what is gone.
+// take adds the new packages of an inventory and records the rows that are no longer offered.
 func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, o Options) (added int, err error) {
 	var fresh []*query.Node
 	unread := t.pointer.Unread
@@ -198,7 +202,7 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	}
 	ring := t.pointer.judges(o.Trusted)
 	if ring == nil && t.pointer.Rows == 0 {
-		t.pointer.Trusted = nil // there is nothing of which they say anything
+		t.pointer.Trusted = nil // there are no signatures yet that they could be compared with
 	}
 	t.pointer.Unjudged = t.pointer.Unjudged || ring == nil && len(builds) > 0 && len(t.pointer.Trusted) > 0
 	documents, err := inventory.JudgedDocuments(ctx, s, builds, ring)
@@ -217,14 +221,14 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	t.grow(len(fresh))
 	for _, n := range fresh {
 		d := byHash[n.Hash]
-		if d != nil && d.Unusable != nil { // it cannot be installed, so it is shown at most as what others depend on
+		if d != nil && d.Unusable != nil { // it cannot be installed, so it is shown at most as a dependency
 			t.unread(n, d.Unusable)
 			missing++
 			d = nil
 		}
 		if old, known := t.rows[n.Hash]; known {
 			if slices.Contains(t.pointer.Unread, n.Hash) {
-				continue // as before
+				continue // it still cannot be read completely: it keeps its row
 			}
 			t.pointer.Moved = append(t.pointer.Moved, [2]int{old, t.pointer.Rows})
 		}
@@ -236,13 +240,13 @@ func (t *table) take(ctx context.Context, s mirror.Reader, inv *inventory.Invent
 	return added, nil
 }
 
-// unread notes that a package could not be read as a whole.
+// unread records that a package could not be read completely.
 func (t *table) unread(n *query.Node, err error) {
 	t.pointer.Unread = append(t.pointer.Unread, n.Hash)
 	t.warnings = append(t.warnings, buildcache.Warning.In(fmt.Sprintf("%s@%s/%.7s", n.Name, n.Version, n.Hash), err.Error()))
 }
 
-// recipes reads what the recipes of new packages say of them, if that is wanted.
+// recipes reads the recipes of new packages, if the page shows licences.
 func (t *table) recipes(ctx context.Context, s mirror.Reader, inv *inventory.Inventory, documents []*inventory.Document) (map[string]licence.Facts, error) {
 	found, failed := make([]licence.Facts, len(documents)), make([]error, len(documents))
 	err := parallel.Each(ctx, parallel.Readers, parallel.Positions(documents), func(ctx context.Context, i int) error {
@@ -263,7 +267,7 @@ func (t *table) recipes(ctx context.Context, s mirror.Reader, inv *inventory.Inv
 	return all, err
 }
 
-// ordered are the packages that an inventory offers and all that they need, dependencies first.
+// ordered returns the packages of an inventory and all their dependencies, dependencies first.
 func ordered(inv *inventory.Inventory) []*query.Node {
 	var all []*query.Node
 	done := make(map[*query.Node]bool)
@@ -286,7 +290,7 @@ func ordered(inv *inventory.Inventory) []*query.Node {
 	return all
 }
 
-// write stores the segments that are not there yet, and then the page.
+// write stores the segments that do not exist yet, and then the page.
 func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, version mirror.Version, r *Result) (*Result, error) {
 	uploads := append(t.seal(), t.beside...)
 	uploads = append(uploads, assets()...)
@@ -324,7 +328,8 @@ func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, ver
 	return r, nil
 }
 
-// store stores an object that is named by its content. Another one of that name is damaged, and is replaced.
+// store stores an object that is named by its content. If an object of that name exists, it is damaged and is
+// replaced.
 func (r *Result) store(ctx context.Context, s Store, u mirror.Upload) error {
 	err := s.Create(ctx, u)
 	if !errors.Is(err, mirror.ErrExist) {
@@ -342,7 +347,8 @@ func (r *Result) store(ctx context.Context, s Store, u mirror.Upload) error {
 	return err
 }
 
-// readPage returns what the page of a mirror names; nil if there is none, or one of another format.
+// readPage returns the pointer in the page of a mirror. It is nil if there is no page, or if the page has another
+// format.
 func readPage(ctx context.Context, s mirror.Reader) (*pointer, mirror.Version, error) {
 	p := new(pointer)
 	version, ok, err := remembered(ctx, s, p)
@@ -352,8 +358,9 @@ func readPage(ctx context.Context, s mirror.Reader) (*pointer, mirror.Version, e
 	return p, version, nil
 }
 
-// remembered reads what the page at the fixed name has embedded, and the version of that page: mirror.Absent if there is none. ok is false if
-// there is none, or if it is not of the form of what. The error is ErrForeign if it is a page that another program wrote.
+// remembered reads the document that is embedded in the page into what, and returns the version of the page:
+// mirror.Absent if there is none. ok is false if there is no page or its document does not fit what. The error is
+// ErrForeign if another program wrote the page.
 func remembered(ctx context.Context, s mirror.Reader, what any) (version mirror.Version, ok bool, err error) {
 	text, info, err := mirror.Read(ctx, s, Page, maxPage)
 	if errors.Is(err, mirror.ErrNotExist) {

@@ -27,13 +27,14 @@ var (
 	styleName  = Parts + blob.DigestOf(style).String() + ".css"
 )
 
-// begins and ends stand around the pointer in the page. encoding/json writes < as \u003c, so neither is in it.
+// begins and ends enclose the pointer in the page. The pointer contains neither, because encoding/json writes < as
+// \u003c.
 var (
 	begins = []byte(`<script type="application/json" id="catalog">`)
 	ends   = []byte(`</script>`)
 )
 
-// embedded finds the pointer in a page.
+// embedded returns the pointer in a page.
 func embedded(text []byte) ([]byte, bool) {
 	_, rest, ok := bytes.Cut(text, begins)
 	if !ok {
@@ -43,7 +44,7 @@ func embedded(text []byte) ([]byte, bool) {
 	return raw, ok
 }
 
-// assets are script and style.
+// assets returns the uploads of script and style.
 func assets() []mirror.Upload {
 	upload := func(name string, content []byte, kind string) mirror.Upload {
 		return mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: kind, CacheControl: layout.Immutable}
@@ -51,7 +52,7 @@ func assets() []mirror.Upload {
 	return []mirror.Upload{upload(scriptName, script, "text/javascript; charset=utf-8"), upload(styleName, style, "text/css; charset=utf-8")}
 }
 
-// integrity is what a browser compares a script or style with.
+// integrity returns the hash that a browser compares a script or style with.
 func integrity(content []byte) string {
 	sum := sha256.Sum256(content)
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
@@ -62,8 +63,9 @@ func render(t *table) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	// html/template would find methods by name, for which the linker keeps every method of the program: half as much again.
-	values := []string{"{{catalog}}", fmt.Sprintf("%s%s%s", begins, raw, ends)} // encoding/json has escaped what HTML would take
+	// html/template finds methods by name, so the linker would keep every method of the program: half as much
+	// again.
+	values := []string{"{{catalog}}", fmt.Sprintf("%s%s%s", begins, raw, ends)} // encoding/json has escaped the characters that HTML interprets
 	for name, value := range map[string]any{
 		"title": t.pointer.Title, "packages": t.pointer.Packages, "names": t.pointer.Names, "made": t.pointer.Made,
 		"script": t.pointer.Script, "scriptsum": integrity(script), "style": t.pointer.Style, "stylesum": integrity(style),

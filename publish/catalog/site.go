@@ -18,7 +18,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// missing is the page for what is not there, and robotsFile tells search engines what they need not read. Both are at the top of a site.
+// missing is the page for objects that do not exist. robotsFile tells search engines which paths to skip. Both are
+// at the top of a site.
 const (
 	missing    = "404.html"
 	robotsFile = "robots.txt"
@@ -33,14 +34,14 @@ var (
 	robotsText []byte
 )
 
-// A Branch is a mirror of a tree.
+// A Branch is one mirror in a tree of mirrors.
 type Branch struct {
 	Path     string `json:"path"`
 	Packages int    `json:"packages"`
 	Names    int    `json:"names"`
 }
 
-// tree is what the page of a tree remembers.
+// tree is the document that is embedded in the page of a tree.
 type tree struct {
 	Format int           `json:"format"`
 	Title  string        `json:"title"`
@@ -50,7 +51,7 @@ type tree struct {
 	Made   string        `json:"made"`
 }
 
-// UpdateTree brings the page of a tree of mirrors up to date: what is at its top.
+// UpdateTree updates the page at the top of a tree of mirrors.
 func UpdateTree(ctx context.Context, s Store, branches []Branch, o Options) (*Result, error) {
 	was, version, err := readTree(ctx, s)
 	if err != nil {
@@ -87,7 +88,7 @@ func UpdateTree(ctx context.Context, s Store, branches []Branch, o Options) (*Re
 	return r, nil
 }
 
-// UpdateBranch notes in the page of a tree, if there is one, what a mirror has.
+// UpdateBranch updates the numbers of one mirror in the page of a tree, if there is one.
 func UpdateBranch(ctx context.Context, s Store, b Branch, o Options) (*Result, error) {
 	was, _, err := readTree(ctx, s)
 	if err != nil || was == nil {
@@ -99,7 +100,7 @@ func UpdateBranch(ctx context.Context, s Store, b Branch, o Options) (*Result, e
 	return UpdateTree(ctx, s, branches, o)
 }
 
-// ignoreForeign: a page of another program at the top is none of ours.
+// ignoreForeign drops ErrForeign: a page at the top that another program wrote is left alone.
 func ignoreForeign(err error) error {
 	if errors.Is(err, ErrForeign) {
 		return nil
@@ -115,7 +116,7 @@ func (t *tree) same(was *tree) bool {
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
-// readTree returns what the page of a tree remembers; nil if there is none.
+// readTree returns the document in the page of a tree; nil if there is none.
 func readTree(ctx context.Context, s mirror.Reader) (*tree, mirror.Version, error) {
 	t := new(tree)
 	version, ok, err := remembered(ctx, s, t)
@@ -130,11 +131,11 @@ func htmlPage(name, text string) mirror.Upload {
 	return mirror.Upload{Name: name, Content: blob.Bytes(content), Digest: blob.DigestOf(content), Type: "text/html; charset=utf-8", CacheControl: layout.Revalidate}
 }
 
-// render writes the page of a tree. It needs no script.
+// render returns the page of a tree. The page needs no script.
 func (t *tree) render() string {
 	raw, err := json.Marshal(t)
 	if err != nil {
-		panic(err) // texts and numbers
+		panic(err) // cannot happen: a tree has only texts and numbers
 	}
 	var mirrors, files strings.Builder
 	for _, b := range t.Tree {
@@ -160,10 +161,11 @@ func (t *tree) render() string {
 		"{{made}}", html.EscapeString(t.Made), "{{mirrors}}", mirrors.String(), "{{files}}", heading, "{{catalog}}", fmt.Sprintf("%s%s%s", begins, raw, ends)).Replace(treeText)
 }
 
-// link is a path below the page as an address. It begins with ./ so that no name is taken for a scheme.
+// link returns a path below the page as a relative address. It begins with ./, so a browser never reads the
+// beginning of a name as a scheme.
 func link(path string) string { return "./" + (&url.URL{Path: path}).EscapedPath() }
 
-// shown is a name without characters that cannot be seen, or change how others are.
+// shown returns a name with invisible characters escaped, and those that change how other characters are displayed.
 func shown(name string) string {
 	var b strings.Builder
 	for _, c := range name {
@@ -176,8 +178,8 @@ func shown(name string) string {
 	return b.String()
 }
 
-// Furnish writes the page for what is missing and robots.txt at the top of a site, where there are none. What is there stays.
-// What it wrote is added to the result of the page there.
+// Furnish writes robots.txt and the page for missing objects at the top of a site. Existing files are kept. It adds
+// the new files to the result of the page at the top.
 func Furnish(ctx context.Context, s Store, top *Result) error {
 	robots := mirror.Upload{Name: robotsFile, Content: blob.Bytes(robotsText), Digest: blob.DigestOf(robotsText), Type: "text/plain; charset=utf-8", CacheControl: layout.Release}
 	for _, u := range []mirror.Upload{htmlPage(missing, missingText), robots} {

@@ -23,7 +23,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// A pointer is what the page says: which segments there are, and what has changed in their rows since.
+// A pointer is the document in the page: it names the segments and lists the changes to their rows since they were
+// written.
 type pointer struct {
 	Format   int                     `json:"format"`
 	Title    string                  `json:"title"`
@@ -33,24 +34,24 @@ type pointer struct {
 	Made     string                  `json:"made"`
 	Rows     int                     `json:"rows"`
 	Packages int                     `json:"packages"`
-	Names    int                     `json:"names"` // of packages that are offered
+	Names    int                     `json:"names"` // distinct names of the packages that are offered
 	Layouts  []string                `json:"layouts"`
-	State    []string                `json:"state"`              // of the indices that it shows: see inventory.State
-	Proofs   []string                `json:"proofs,omitempty"`   // what was proved of the storage: see mirror.Prover
-	Full     map[string]int          `json:"full"`               // of each kind, after how many rows a segment is full
-	Segments map[string][]segmentRef `json:"segments"`           // of each kind
-	Around   string                  `json:"around,omitempty"`   // of views, keys and plain files, as they were listed
-	Beside   string                  `json:"beside,omitempty"`   // digest of what there is beside packages: see beside
-	Usage    string                  `json:"usage,omitempty"`    // digest of downloads: see fetched
+	State    []string                `json:"state"`              // state of the indices on the page: see inventory.State
+	Proofs   []string                `json:"proofs,omitempty"`   // checks that the storage has passed: see mirror.Prover
+	Full     map[string]int          `json:"full"`               // rows of a full segment, by kind
+	Segments map[string][]segmentRef `json:"segments"`           // by kind
+	Around   string                  `json:"around,omitempty"`   // digest of the listing of views, keys and plain files
+	Beside   string                  `json:"beside,omitempty"`   // digest of the object for everything except packages: see beside
+	Usage    string                  `json:"usage,omitempty"`    // digest of the object with downloads: see fetched
 	Trusted  []string                `json:"trusted,omitempty"`  // fingerprints of the keys that signatures were compared with
 	Unjudged bool                    `json:"unjudged,omitempty"` // signatures of some packages were not compared with them
-	Licences bool                    `json:"licences,omitempty"` // they are read from recipes
-	Unread   []string                `json:"unread,omitempty"`   // hashes of packages that could not be read as a whole
+	Licences bool                    `json:"licences,omitempty"` // licences are read from recipes
+	Unread   []string                `json:"unread,omitempty"`   // hashes of packages that could not be read completely
 	Gone     []int                   `json:"gone"`               // rows that are no longer offered
-	Moved    [][2]int                `json:"moved"`              // rows of dependencies that were offered later, and their new rows
-	// Runs are the targets of packages that each processor runs.
+	Moved    [][2]int                `json:"moved"`              // old and new rows of packages that were first added as dependencies or read incompletely
+	// Runs lists for each processor the targets of packages that it runs.
 	Runs map[string][]string `json:"runs"`
-	// Includes are, of each target of a package, the targets that it is a superset of.
+	// Includes lists for each target of a package the targets that it is a superset of.
 	Includes map[string][]string `json:"includes"`
 }
 
@@ -60,25 +61,25 @@ type segmentRef struct {
 	Rows   int    `json:"rows"`
 }
 
-// The kinds of segments. Names and builds are loaded with the page, the others when they are needed.
+// The kinds of segments. Names and builds are loaded with the page, the other kinds on demand.
 const (
-	kindNames  = "n" // of packages: a row is a name
+	kindNames  = "n" // names of packages, one a row
 	kindBuilds = "b"
 	kindMore   = "x" // variants and dependencies
 	kindHashes = "h"
 )
 
-// segmentsAtFirst is how many segments of each kind a new catalog has.
+// segmentsAtFirst is the number of segments of each kind in a new catalog.
 var segmentsAtFirst = map[string]int{kindNames: 12, kindBuilds: 32, kindMore: 64, kindHashes: 40}
 
-// smallest is the least number of rows after which a segment is full.
+// smallest is the minimum number of rows of a full segment.
 const smallest = 64
 
 func newPointer() *pointer {
 	return &pointer{Format: format, Full: map[string]int{}, Segments: map[string][]segmentRef{}, Layouts: []string{}, State: []string{}, Gone: []int{}, Moved: [][2]int{}, Runs: map[string][]string{}, Includes: map[string][]string{}}
 }
 
-// sound reports whether what was read back fits together.
+// sound reports whether a pointer that was read back is consistent.
 func (p *pointer) sound() bool {
 	for kind := range segmentsAtFirst {
 		n := 0
@@ -97,7 +98,7 @@ func (p *pointer) sound() bool {
 		!slices.ContainsFunc(p.Moved, func(m [2]int) bool { return !inside(m[0]) || !inside(m[1]) })
 }
 
-// same reports whether two pages show the same. What was proved of the storage is not shown.
+// same reports whether two pages show the same content. The proofs of the storage are not compared.
 func (p *pointer) same(q *pointer) bool {
 	a, b := *p, *q
 	a.Made, b.Made = "", ""
@@ -105,7 +106,8 @@ func (p *pointer) same(q *pointer) bool {
 	return reflect.DeepEqual(a, b)
 }
 
-// dress sets what the page is called and looks like. What is left open stays as the page was.
+// dress sets the title, address, script, style, trusted keys and licences of the page. Options that are not set
+// keep the values of the page.
 func (p *pointer) dress(o Options, was *pointer) {
 	if was == nil {
 		was = &pointer{Title: "Spack buildcache"}
@@ -118,7 +120,7 @@ func (p *pointer) dress(o Options, was *pointer) {
 	p.Title, p.URL = cmp.Or(o.Title, was.Title), cmp.Or(o.URL, was.URL)
 }
 
-// judges returns the keys with which signatures are compared, if they are those that the page names.
+// judges returns the trusted keys if they are those that the page names, and nil otherwise.
 func (p *pointer) judges(trusted *key.Ring) *key.Ring {
 	if trusted == nil || !slices.Equal(fingerprints(trusted), p.Trusted) {
 		return nil
@@ -126,15 +128,16 @@ func (p *pointer) judges(trusted *key.Ring) *key.Ring {
 	return trusted
 }
 
-// looks reports whether a page is dressed as the options say.
+// looks reports whether the options would change nothing that dress sets.
 func (p *pointer) looks(o Options) bool {
 	q := *p
 	q.dress(o, p)
 	return q.same(p)
 }
 
-// prove makes sure that the storage obeys the condition under which the page is replaced, if it may be one that does not: else two
-// publishers would replace each other's page. The page remembers it. Script and style are stored by then.
+// prove checks that the storage obeys the condition under which the page is replaced, unless that is known. Without
+// it, two publishers could overwrite each other's page. The page records the check. Script and style must be stored
+// before.
 func (p *pointer) prove(ctx context.Context, s mirror.Swapper, was *pointer, version mirror.Version) error {
 	if was != nil {
 		p.Proofs = was.Proofs
@@ -152,7 +155,7 @@ func (p *pointer) prove(ctx context.Context, s mirror.Swapper, was *pointer, ver
 	return prover.Prove(ctx, version, &style)
 }
 
-// names are the objects that a page needs.
+// names returns the names of the objects that a page needs.
 func (p *pointer) names() map[string]bool {
 	all := map[string]bool{p.Script: true, p.Style: true}
 	for _, digest := range []string{p.Beside, p.Usage} {
@@ -170,7 +173,7 @@ func (p *pointer) names() map[string]bool {
 
 func segmentName(digest string) string { return Parts + digest + ".json" }
 
-// count notes what an inventory has in all.
+// count records the totals of an inventory.
 func (p *pointer) count(inv *inventory.Inventory) {
 	names, targets := make(map[string]bool), make(map[string]bool)
 	for _, b := range inv.Builds {
@@ -192,23 +195,23 @@ func (p *pointer) count(inv *inventory.Inventory) {
 	}
 }
 
-// A table is the rows of a catalog: the full segments by name, and the last ones with their rows.
+// A table is the rows of a catalog. Of full segments it has only the references, of the last ones also the rows.
 type table struct {
 	pointer *pointer
-	rows    map[string]int // of each hash, the latest
+	rows    map[string]int // the latest row of each hash
 	names   []string
 	ids     map[string]int
-	offered []bool // by row, as it was written
+	offered []bool // by row, as written
 	open    map[string]*segment
 	closed  []mirror.Upload
-	beside  []mirror.Upload // what there is beside packages
-	// warnings say what could not be read.
+	beside  []mirror.Upload // objects for everything except packages
+	// warnings name the packages that could not be read completely.
 	warnings []buildcache.Finding
 }
 
 func newTable() *table { return &table{pointer: newPointer(), rows: make(map[string]int)} }
 
-// A segment is columns of some rows.
+// A segment holds the columns of some rows.
 type segment struct {
 	Names  []string `json:"names,omitempty"`
 	Hashes string   `json:"hashes,omitempty"`
@@ -219,19 +222,19 @@ type segment struct {
 	OS       *strcol `json:"os,omitempty"`
 	Target   *strcol `json:"target,omitempty"`
 	Signer   *strcol `json:"signer,omitempty"`
-	Trust    *strcol `json:"trust,omitempty"` // of the signature: empty where it was not judged, yes or no
+	Trust    *strcol `json:"trust,omitempty"` // of the signature: yes, no, or empty if it was not checked
 	Licence  *strcol `json:"licence,omitempty"`
 	KiB      []int64 `json:"kib,omitempty"`
-	Day      []int64 `json:"day,omitempty"` // since 1970
+	Day      []int64 `json:"day,omitempty"` // days since 1970
 	Here     []int   `json:"here,omitempty"`
 	Variants *strcol `json:"variants,omitempty"`
-	About    *strcol `json:"about,omitempty"` // what the recipe says of the package: missing in segments that were written before
+	About    *strcol `json:"about,omitempty"` // the description in the recipe; missing in segments of earlier releases
 	Homepage *strcol `json:"homepage,omitempty"`
-	Edges    [][]int `json:"edges,omitempty"` // of each row: how far back a dependency is, and its types, in turns
+	Edges    [][]int `json:"edges,omitempty"` // for each row: pairs of how many rows back a dependency is, and its types
 	rows     int
 }
 
-// A strcol is a column of texts, each stored once.
+// A strcol is a column of texts. Each distinct text is stored once.
 type strcol struct {
 	Values []string `json:"v"`
 	Index  []int    `json:"i"`
@@ -254,7 +257,7 @@ func (c *strcol) add(text string) {
 	c.Index = append(c.Index, i)
 }
 
-// readTable reads back what appending needs: which rows there are, and the last segments.
+// readTable reads the data that appending needs: all rows with their names, and the last segments.
 func readTable(ctx context.Context, r mirror.Reader, p *pointer) (*table, error) {
 	t := &table{pointer: newPointer(), rows: make(map[string]int), ids: make(map[string]int), open: make(map[string]*segment)}
 	t.pointer.Rows, t.pointer.Gone, t.pointer.Moved, t.pointer.Unjudged = p.Rows, p.Gone, p.Moved, p.Unjudged
@@ -265,7 +268,7 @@ func readTable(ctx context.Context, r mirror.Reader, p *pointer) (*table, error)
 		segments := make([]*segment, len(refs))
 		err := parallel.Each(ctx, parallel.Readers, parallel.Positions(refs), func(ctx context.Context, i int) error {
 			if kind == kindMore && i < len(refs)-1 {
-				return nil // full, and nothing in it is needed here
+				return nil // full, and not needed for appending
 			}
 			s, err := readSegment(ctx, r, refs[i])
 			segments[i] = s
@@ -291,7 +294,7 @@ func readTable(ctx context.Context, r mirror.Reader, p *pointer) (*table, error)
 	return t, nil
 }
 
-// learn takes what is in a segment; false if it does not have its rows.
+// learn adds the data of a segment to the table. It returns false if the segment does not have the expected rows.
 func (t *table) learn(kind string, s *segment, row, rows int) bool {
 	switch kind {
 	case kindNames:
@@ -348,7 +351,7 @@ func readSegment(ctx context.Context, r mirror.Reader, ref segmentRef) (*segment
 	return s, json.Unmarshal(text, s)
 }
 
-// grow decides how large segments are, if that is not decided yet.
+// grow sets the size of segments, if it is not set yet.
 func (t *table) grow(more int) {
 	if t.ids == nil {
 		t.ids, t.open = make(map[string]int), make(map[string]*segment)
@@ -360,7 +363,7 @@ func (t *table) grow(more int) {
 	}
 }
 
-// segment is the last one of a kind, to which a row can be added.
+// segment returns the last segment of a kind with room for one more row.
 func (t *table) segment(kind string) *segment {
 	s := t.open[kind]
 	if s != nil && s.rows >= t.pointer.Full[kind] {
@@ -382,7 +385,7 @@ func (t *table) segment(kind string) *segment {
 	return s
 }
 
-// add adds the row of a package. Its dependencies have rows already.
+// add adds the row of a package. The rows of its dependencies must exist.
 func (t *table) add(n *query.Node, d *inventory.Document, recipe licence.Facts) {
 	row := t.pointer.Rows
 	t.pointer.Rows++
@@ -426,7 +429,7 @@ func (t *table) add(n *query.Node, d *inventory.Document, recipe licence.Facts) 
 	t.segment(kindHashes).Hashes += n.Hash
 }
 
-// close writes down the last segment of a kind.
+// close finishes the last segment of a kind.
 func (t *table) close(kind string) {
 	t.closed = append(t.closed, t.encode(kind))
 	delete(t.open, kind)
@@ -438,7 +441,7 @@ func (t *table) encode(kind string) mirror.Upload {
 	var text bytes.Buffer
 	enc := json.NewEncoder(&text)
 	if err := enc.Encode(s); err != nil {
-		panic(err) // texts and numbers
+		panic(err) // cannot happen: a segment has only texts and numbers
 	}
 	content := bytes.TrimSuffix(text.Bytes(), []byte("\n"))
 	digest := blob.DigestOf(content)
@@ -446,7 +449,7 @@ func (t *table) encode(kind string) mirror.Upload {
 	return mirror.Upload{Name: segmentName(digest.String()), Content: blob.Bytes(content), Digest: digest, Type: "application/json", CacheControl: layout.Immutable}
 }
 
-// seal returns the uploads of all segments that may have changed.
+// seal finishes all open segments and returns the uploads of all finished ones.
 func (t *table) seal() []mirror.Upload {
 	for kind := range segmentsAtFirst {
 		if t.open[kind] != nil {
