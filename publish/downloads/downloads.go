@@ -1,8 +1,9 @@
-// Package downloads tells from access logs which packages of a mirror are downloaded.
+// Package downloads counts the downloads of a mirror's packages in access logs.
 //
-// It reads logs of CloudFront, as text and as JSON, and of S3, each packed or not. A Counter keeps sums for people: of each package how often and
-// when it was last downloaded; what it does not understand it counts. Uses are for what must not delete a package that is used; what they do not
-// understand is an error. Neither keeps addresses, names of clients or single requests.
+// It reads logs of CloudFront, as text and as JSON, and of S3, each compressed with gzip or not. A Counter makes
+// statistics for people: how often each package was downloaded, and when last. It counts the lines that it cannot
+// parse. Uses protects used packages from deletion, so a line that it cannot parse is an error. Neither keeps
+// addresses, names of clients or single requests.
 package downloads
 
 import (
@@ -23,42 +24,42 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/parallel"
 )
 
-// version is that of the form of a Report.
+// version is the version of the JSON of a Report.
 const version = 1
 
-// A Report is what became of a mirror's packages in a time.
+// A Report contains the downloads of a mirror's packages in a period.
 type Report struct {
 	Version  int       `json:"version"`
 	Made     time.Time `json:"made"`
-	From     string    `json:"from"` // first and last day with a request; empty: there was none
+	From     string    `json:"from"` // first and last day with a request; empty: no requests
 	To       string    `json:"to"`
-	Requests int64     `json:"requests"` // reads that were answered, of this mirror
-	Hits     int64     `json:"hits"`     // of them, those that an edge of the CDN has answered
-	Bytes    int64     `json:"bytes"`    // that were sent
-	Files    int       `json:"files"`    // of logs
-	Strange  int64     `json:"strange"`  // lines that could not be understood
-	Packages []Package `json:"packages"` // that the mirror offers, what was downloaded most first
+	Requests int64     `json:"requests"` // successful reads of this mirror
+	Hits     int64     `json:"hits"`     // requests that an edge of the CDN answered
+	Bytes    int64     `json:"bytes"`    // sent
+	Files    int       `json:"files"`    // log files
+	Strange  int64     `json:"strange"`  // lines that could not be parsed
+	Packages []Package `json:"packages"` // packages that the mirror offers, most downloads first
 	Unread   Unread    `json:"unread"`
 }
 
-// A Package is how often a package was downloaded.
+// A Package contains the downloads of one package.
 type Package struct {
 	Name      string `json:"name"`
 	Version   string `json:"version"`
 	Hash      string `json:"hash"`
-	Size      int64  `json:"size"`           // bytes that it takes
+	Size      int64  `json:"size"`           // bytes in the mirror
 	Downloads int64  `json:"downloads"`      // of its tarball
-	Bytes     int64  `json:"bytes"`          // that were sent of it
+	Bytes     int64  `json:"bytes"`          // sent of its tarball
 	Last      string `json:"last,omitempty"` // the day of the last download
 }
 
-// Unread is what nobody has downloaded.
+// Unread is the number and size of packages without downloads.
 type Unread struct {
 	Packages int   `json:"packages"`
 	Bytes    int64 `json:"bytes"`
 }
 
-// Parse reads a Report that was written as JSON.
+// Parse parses a Report from JSON.
 func Parse(text []byte) (*Report, error) {
 	r := new(Report)
 	if err := json.Unmarshal(text, r); err != nil {
@@ -70,7 +71,7 @@ func Parse(text []byte) (*Report, error) {
 	return r, nil
 }
 
-// HitRate is the part of the requests that the CDN has answered.
+// HitRate returns the fraction of requests that the CDN answered, from 0 to 1.
 func (r *Report) HitRate() float64 {
 	if r.Requests == 0 {
 		return 0
@@ -78,7 +79,7 @@ func (r *Report) HitRate() float64 {
 	return float64(r.Hits) / float64(r.Requests)
 }
 
-// Downloads are how often each package was downloaded, by its hash.
+// Downloads returns the number of downloads of each package, by hash.
 func (r *Report) Downloads() map[string]int64 {
 	all := make(map[string]int64)
 	for _, p := range r.Packages {
@@ -87,22 +88,23 @@ func (r *Report) Downloads() map[string]int64 {
 	return all
 }
 
-// Logs are where access logs are.
+// Logs is the storage of access logs.
 type Logs interface {
 	mirror.Reader
 	mirror.Lister
 }
 
-// A Counter adds up what logs say of the objects of a mirror.
+// A Counter adds up the requests in logs for the objects of a mirror.
 type Counter struct {
-	prefix string // of the names of the mirror's objects, in logs
+	prefix string // path of the mirror in the logs, without slashes at its ends
 	blobs  map[string]*Package
 
 	mu     sync.Mutex // guards all below
 	report Report
 }
 
-// NewCounter returns a counter for what documents point at. prefix is the path of the mirror in the logs: noble/spack.
+// NewCounter returns a counter for the tarballs of documents. prefix is the path of the mirror in the logs:
+// noble/spack.
 func NewCounter(documents []*inventory.Document, prefix string) *Counter {
 	c := &Counter{prefix: strings.Trim(prefix, "/"), blobs: make(map[string]*Package), report: Report{Version: version, Packages: []Package{}}}
 	for _, d := range documents {
@@ -110,13 +112,13 @@ func NewCounter(documents []*inventory.Document, prefix string) *Counter {
 		if b := d.Tarball(); b != nil && c.blobs[b.Name] == nil {
 			c.blobs[b.Name] = p
 		} else {
-			c.blobs["\x00"+p.Hash] = p // its tarball is that of another one, or not known
+			c.blobs["\x00"+p.Hash] = p // another package has the same tarball, or it is unknown
 		}
 	}
 	return c
 }
 
-// Read adds the logs that were stored since a time.
+// Read adds the log files that were stored since a time.
 func (c *Counter) Read(ctx context.Context, logs Logs, since time.Time) error {
 	var names []string
 	for info, err := range logs.List(ctx, mirror.Range{}) {
@@ -130,7 +132,7 @@ func (c *Counter) Read(ctx context.Context, logs Logs, since time.Time) error {
 	return parallel.Each(ctx, parallel.Readers, names, func(ctx context.Context, name string) error {
 		o, err := logs.Open(ctx, name)
 		if errors.Is(err, mirror.ErrNotExist) {
-			return nil // it has expired meanwhile
+			return nil // the log file has expired in the meantime
 		}
 		if err != nil {
 			return fmt.Errorf("read %s: %w", name, err)
@@ -143,7 +145,7 @@ func (c *Counter) Read(ctx context.Context, logs Logs, since time.Time) error {
 	})
 }
 
-// readFile adds one file, packed or not. One of another kind has no line that is understood.
+// readFile adds one file, compressed or not. The lines of a file of an unknown format count as strange.
 func (c *Counter) readFile(ctx context.Context, file io.Reader, since string) error {
 	var read format
 	sum := Report{Files: 1}
@@ -222,7 +224,7 @@ func (c *Counter) add(sum *Report, of map[*Package]*Package) {
 	}
 }
 
-// Report returns the sums, as of now.
+// Report returns the sums so far.
 func (c *Counter) Report(now time.Time) *Report {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -15,20 +15,20 @@ import (
 	"time"
 )
 
-// A request is what is kept of a line of a log. Addresses and names of clients are not.
+// A request holds the data that is kept of a line of a log. Addresses and names of clients are not kept.
 type request struct {
 	path  string // without a slash at its beginning
 	day   string // 2026-11-28
 	bytes int64
-	whole bool // a download from its beginning, not a later part of one
+	whole bool // from the first byte, not a later part of a download
 	hit   bool // answered by an edge
 }
 
-// A format reads the lines of one file. ok is false for a line that cannot be understood; keep is false for one that does not count: not a
-// read, not answered, or of the CDN itself.
+// A format parses the lines of one file. ok is false for a line that cannot be parsed. keep is false for a line
+// that does not count: it is not a read, it failed, or it is a request of the CDN itself.
 type format func(line string) (r request, keep, ok bool)
 
-// formatOf recognises the format of a file by its first lines; nil: it has none that is known.
+// formatOf returns the format of a file that a line shows. It is nil if the line shows no known format.
 func formatOf(line string) format {
 	switch {
 	case strings.HasPrefix(line, "{"):
@@ -43,10 +43,10 @@ func formatOf(line string) format {
 	return nil
 }
 
-// maxLine is the length of the longest line that is read, in bytes: URLs may have 8 KiB, and a log has three of them.
+// maxLine is the maximum length of a line, in bytes. A URL may have 8 KiB, and a line contains three URLs.
 const maxLine = 1 << 20
 
-// eachLine calls do with each line of a log, packed or not, and its number.
+// eachLine calls do with the number and text of each line of a log, compressed or not.
 func eachLine(log io.Reader, do func(n int, line string) error) error {
 	in := bufio.NewReader(log)
 	if head, _ := in.Peek(2); bytes.Equal(head, []byte{0x1f, 0x8b}) {
@@ -67,10 +67,10 @@ func eachLine(log io.Reader, do func(n int, line string) error) error {
 	return lines.Err()
 }
 
-// fields are those of a line of CloudFront's log, by their names.
+// fields returns a field of a line of CloudFront's log by its name; empty if there is none.
 type fields func(name string) string
 
-// jsonFields reads a line of version 2 of CloudFront's access log.
+// jsonFields parses a line of version 2 of CloudFront's access log.
 func jsonFields(line string) (fields, error) {
 	var of map[string]any
 	if err := json.Unmarshal([]byte(line), &of); err != nil {
@@ -87,10 +87,10 @@ func jsonFields(line string) (fields, error) {
 	}, nil
 }
 
-// fieldsPrefix is how the line begins that names the fields of the older form of that log.
+// fieldsPrefix begins the line that names the fields in the older format of CloudFront's log.
 const fieldsPrefix = "#Fields:"
 
-// textFields reads a line of the older form, whose fields have these names.
+// textFields parses a line of the older format with the given fields.
 func textFields(names []string, line string) (fields, error) {
 	values := strings.Split(line, "\t")
 	if len(values) != len(names) {
@@ -104,7 +104,7 @@ func textFields(names []string, line string) (fields, error) {
 	}, nil
 }
 
-// cloudFrontJSON reads version 2 of CloudFront's access log.
+// cloudFrontJSON parses a line of version 2 of CloudFront's access log.
 func cloudFrontJSON(line string) (request, bool, bool) {
 	of, err := jsonFields(line)
 	if err != nil {
@@ -113,7 +113,7 @@ func cloudFrontJSON(line string) (request, bool, bool) {
 	return cloudFront(of)
 }
 
-// cloudFrontText reads the older form of it, whose first lines name its fields.
+// cloudFrontText returns the older format of CloudFront's log, with the given fields.
 func cloudFrontText(names []string) format {
 	return func(line string) (request, bool, bool) {
 		if strings.HasPrefix(line, "#") {
@@ -152,7 +152,7 @@ func isDay(s string) bool {
 	return err == nil
 }
 
-// unescaped is a path as the name of an object.
+// unescaped returns a path as the name of an object.
 func unescaped(path string) string {
 	if text, err := url.PathUnescape(path); err == nil {
 		path = text
@@ -160,11 +160,12 @@ func unescaped(path string) string {
 	return strings.TrimPrefix(path, "/")
 }
 
-// bucketLine is the form of S3's server access log: owner, bucket, [time], address, requester, request id, operation, key, "request",
-// status, error, bytes.
+// bucketLine matches a line of S3's server access log: owner, bucket, [time], address, requester, request id,
+// operation, key, "request", status, error, bytes.
 var bucketLine = regexp.MustCompile(`^[0-9a-f]+ [a-z0-9.-]+ \[(\d{2}/\w{3}/\d{4}):[^\]]*\] \S+ (\S+) \S+ (\S+) (\S+) (?:"(?:[^"\\]|\\.)*"|-) (\d{3}|-) \S+ (\d+|-) `)
 
-// bucketLog reads S3's server access log. What CloudFront reads there is in CloudFront's own log.
+// bucketLog parses a line of S3's server access log. It skips the reads of CloudFront, which are in CloudFront's
+// own log.
 func bucketLog(line string) (r request, keep, ok bool) {
 	m := bucketLine.FindStringSubmatch(line)
 	if m == nil {
@@ -177,7 +178,7 @@ func bucketLog(line string) (r request, keep, ok bool) {
 	if m[3] != "REST.GET.OBJECT" && m[3] != "WEBSITE.GET.OBJECT" || m[5] != "200" && m[5] != "206" || strings.HasPrefix(m[2], "svc:cloudfront") {
 		return r, false, true
 	}
-	name, err := url.QueryUnescape(m[4]) // which S3 escapes twice
+	name, err := url.QueryUnescape(m[4]) // S3 escapes names twice
 	if err == nil {
 		name = unescaped(name)
 	}

@@ -11,15 +11,16 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Uses are what any number of log files say about which packages clients have fetched. A package counts as used when its document or its tarball
-// was answered: each installation requests them, from a lock file too.
+// Uses holds the times at which clients last fetched packages, from any number of log files. A successful GET (2xx
+// or 304) of the document or the tarball of a package counts as use. Each installation makes these requests, also
+// one from a lock file.
 type Uses struct {
 	// From and Until are the times of the first and the last request of any kind; zero if there is none.
 	From, Until time.Time
 	last        map[spec.Hash]time.Time
 }
 
-// Since returns the packages that were fetched at a time or later.
+// Since returns the packages that were fetched at the given time or later.
 func (u *Uses) Since(t time.Time) map[spec.Hash]bool {
 	used := make(map[spec.Hash]bool)
 	for h, at := range u.last {
@@ -50,7 +51,7 @@ func (u *Uses) Add(log io.Reader) error {
 	})
 }
 
-// A use is what is kept of one line of a log while it is noted.
+// A use holds the data of one line of a log while it is added.
 type use struct {
 	at           time.Time
 	method, path string
@@ -86,8 +87,9 @@ func useOf(line string, names []string) (use, error) {
 	return u, err
 }
 
-// anyBucketLine is the beginning of a line of S3's server access log, whatever the operation: REST.GET.OBJECT, REST.GET.OBJECT_TAGGING,
-// BATCH.DELETE.OBJECT, S3.EXPIRE.OBJECT, S3.TRANSITION_SIA.OBJECT, SOAP.CreateBucket, or - where it is not known. See bucketLine.
+// anyBucketLine matches the beginning of a line of S3's server access log with any operation: REST.GET.OBJECT,
+// REST.GET.OBJECT_TAGGING, BATCH.DELETE.OBJECT, S3.EXPIRE.OBJECT, S3.TRANSITION_SIA.OBJECT, SOAP.CreateBucket, or -
+// if it is unknown. See bucketLine.
 var anyBucketLine = regexp.MustCompile(`^\S+ \S+ \[([^\]]+)\] \S+ \S+ \S+ ((?:[A-Z][A-Z0-9]+\.[\w.]+)|-) (\S+) (?:"(?:[^"\\]|\\.)*"|-) (\d{3}|-)`)
 
 func useOfCloudFront(field fields) (use, error) {
@@ -98,7 +100,8 @@ func useOfCloudFront(field fields) (use, error) {
 	return use{at: at, method: field("cs-method"), path: field("cs-uri-stem"), status: field("sc-status")}, nil
 }
 
-// ofPackage matches what a client fetches of a package: a document or a tarball whose name ends in the hash.
+// ofPackage matches the objects of a package that a client fetches: a document or a tarball whose name ends in the
+// hash.
 var ofPackage = regexp.MustCompile(`-([a-z2-7]{32})\.(?:spec\.manifest\.json|spec\.json(?:\.sig)?|spack)$`)
 
 func (u *Uses) note(q use) {
