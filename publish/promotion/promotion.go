@@ -1,9 +1,10 @@
-// Package promotion keeps evidence of copies that were made under rules: what was copied, from where, by which rules, on whose
-// behalf and when.
+// Package promotion keeps evidence of copies between mirrors: the packages, the source, the rules, the identity
+// that made the copy, and the time.
 //
-// A record is stored after all that it names and before the index, so an index never offers a promoted package without its
-// evidence. Records are plain JSON below Dir. No client reads them, and the prune of Spack leaves them alone. They are created
-// and never replaced: the name of one follows from what it says, so a copy that is interrupted and repeated leaves one.
+// A record is stored after all objects that it names and before the index, so an index never offers a promoted
+// package without its evidence. Records are plain JSON below Dir. Clients do not read them, and Spack's prune keeps
+// them. Records are never replaced. The name of a record follows from its content, so a copy that is interrupted
+// and repeated leaves one record.
 package promotion
 
 import (
@@ -28,38 +29,38 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/spec"
 )
 
-// Dir is where records are, below the root of the mirror.
+// Dir is the directory of records, below the root of the mirror.
 const Dir = ".promotions/"
 
-// Terms say under which rules packages are copied, and on whose behalf.
+// Terms are the rules and mirrors of a copy, and the identity that made it.
 type Terms struct {
-	From     []string  `json:"from"`                    // mirrors, in the order in which they were asked
-	Endpoint string    `json:"from_endpoint,omitempty"` // URL of the S3 service that these are in; empty: Amazon's, or none
+	From     []string  `json:"from"`                    // source mirrors, in the order of the search
+	Endpoint string    `json:"from_endpoint,omitempty"` // URL of the S3 service of the source mirrors; empty: Amazon's, or no S3
 	To       string    `json:"to"`
 	Rules    Rules     `json:"rules"`
-	Identity *Identity `json:"identity,omitempty"` // what requests to the destination were made as
+	Identity *Identity `json:"identity,omitempty"` // identity of the requests to the destination
 }
 
-// Rules are what packages had to keep to, and which of them were meant.
+// Rules are the conditions that packages had to meet, and the selection of packages.
 type Rules struct {
 	RequireSigned bool     `json:"require_signed"`
-	TrustedKeys   []string `json:"trusted_keys,omitempty"` // fingerprints; empty: those of no key in particular
-	SigningKey    string   `json:"signing_key,omitempty"`  // fingerprint of the key that has signed
-	Resign        bool     `json:"resign,omitempty"`       // signatures of trusted keys were replaced by its own
+	TrustedKeys   []string `json:"trusted_keys,omitempty"` // fingerprints; empty: any key
+	SigningKey    string   `json:"signing_key,omitempty"`  // fingerprint of the key that signed packages during the copy
+	Resign        bool     `json:"resign,omitempty"`       // signatures of trusted keys were replaced by those of SigningKey
 	OS            []string `json:"expect_os,omitempty"`
 	Target        []string `json:"expect_target,omitempty"`
-	Licences      string   `json:"licences,omitempty"` // the name of the file with the rules about licences
-	View          string   `json:"view,omitempty"`     // of the source, which had to offer the packages
-	Packages      []string `json:"packages,omitempty"` // that were asked for; empty: all
+	Licences      string   `json:"licences,omitempty"` // name of the file with the rules for licences
+	View          string   `json:"view,omitempty"`     // view of the source that had to offer the packages
+	Packages      []string `json:"packages,omitempty"` // requested packages; empty: all
 	IfExists      string   `json:"if_exists"`
 }
 
-// Any reports whether there is a rule that not every package keeps to.
+// Any reports whether there is a rule that some packages may not meet.
 func (r Rules) Any() bool {
 	return r.RequireSigned || r.View != "" || r.Licences != "" || r.SigningKey != "" || len(r.TrustedKeys)+len(r.OS)+len(r.Target) > 0
 }
 
-// An Identity says what requests to S3 are made as.
+// An Identity is the identity of requests to S3.
 type Identity struct {
 	Endpoint string `json:"endpoint,omitempty"` // URL of the service; empty: Amazon's
 	Account  string `json:"account,omitempty"`
@@ -73,21 +74,21 @@ type Record struct {
 	Time   time.Time `json:"time"`
 	history.Author
 	Terms
-	IndexBefore string    `json:"index_before,omitempty"` // digest of the index into which the packages were merged; empty: there was none
+	IndexBefore string    `json:"index_before,omitempty"` // digest of the index before the packages were merged into it; empty: there was none
 	Packages    []Package `json:"packages"`
 }
 
-// A Package is what was promoted of one package.
+// A Package is the evidence of one package.
 type Package struct {
 	Name     string `json:"package"`  // name@version/hash
-	Document string `json:"document"` // the name of its document
+	Document string `json:"document"` // name of its document
 	SHA256   string `json:"sha256"`   // of the document
-	// SourceSHA256 is that of the document of the source, if it was signed again.
+	// SourceSHA256 is the digest of the source's document, if the package was signed again.
 	SourceSHA256 string   `json:"source_sha256,omitempty"`
-	Blobs        []string `json:"blobs"` // SHA-256 of each object that the document points at
+	Blobs        []string `json:"blobs"` // SHA-256 of each object that the document refers to
 }
 
-// packageOf is the evidence of a package, given the digest of the document that is stored.
+// packageOf returns the evidence of a package. stored is the digest of the stored document.
 func packageOf(p *buildcache.Package, stored blob.Digest) Package {
 	read := blob.DigestOf(p.Document)
 	out := Package{Name: history.PackageName(p.Package, p.Version, p.Hash), Document: p.File, SHA256: stored.String(), Blobs: []string{}}
@@ -105,24 +106,25 @@ func packageOf(p *buildcache.Package, stored blob.Digest) Package {
 	return out
 }
 
-// Hash is that of the package.
+// Hash returns the hash of the package.
 func (p Package) Hash() spec.Hash { return history.HashOf(p.Name) }
 
-// Name is that of the object that holds a record.
+// Name returns the name of the object that holds a record.
 func Name(id string) string { return Dir + id + ".json" }
 
 var recordName = regexp.MustCompile(`^` + regexp.QuoteMeta(Dir) + `[0-9a-f]{32}\.json$`)
 
-// maxRecord is the size of the largest record that is read: one of 100,000 packages.
+// maxRecord is the maximum size of a record, in bytes: one of 100,000 packages.
 const maxRecord = 64 << 20
 
-// A Store is where records are written.
+// A Store is a mirror in which records are written.
 type Store interface {
 	mirror.Reader
 	mirror.Writer
 }
 
-// write stores a record, and returns its name. If there is one of the same promotion already, of a run that has died, that one stays.
+// write stores a record and returns its name. If an interrupted run has stored the record of the same promotion,
+// that record is kept.
 func write(ctx context.Context, s Store, r *Record) (name string, err error) {
 	r.Author = history.AuthorOf(ctx)
 	slices.SortFunc(r.Packages, func(a, b Package) int { return strings.Compare(a.Document, b.Document) })
@@ -141,14 +143,14 @@ func write(ctx context.Context, s Store, r *Record) (name string, err error) {
 	return name, nil
 }
 
-// Leave records that packages were copied into one layout of a mirror, before an index names them: stored are the digests of the
-// documents that this run has stored, and before is the digest of the index. It returns the name of the record, empty if there is nothing
-// to record.
+// Leave stores a record of the packages that were copied into one layout of a mirror, before an index names them.
+// stored has the digests of the documents that this run has stored, and before is the digest of the index. Leave
+// returns the name of the record; it is empty if there are no packages.
 func (t Terms) Leave(ctx context.Context, s Store, layout, before string, packages []*buildcache.Package, stored map[*buildcache.Package]blob.Digest) (name string, err error) {
 	r := &Record{Layout: layout, Time: time.Now().UTC().Truncate(time.Second), Terms: t, IndexBefore: before}
 	for _, p := range packages {
 		d, ok := stored[p]
-		if !ok { // it was found there, of a run that has died
+		if !ok { // an earlier run has stored it
 			d = blob.DigestOf(p.Document)
 		}
 		r.Packages = append(r.Packages, packageOf(p, d))
@@ -159,7 +161,7 @@ func (t Terms) Leave(ctx context.Context, s Store, layout, before string, packag
 	return write(ctx, s, r)
 }
 
-// id follows from all but the time and the session, which differ when a run is repeated.
+// id returns an ID that depends on everything but the time and the identity, which differ when a run is repeated.
 func (r Record) id() string {
 	r.Time, r.ID = time.Time{}, ""
 	r.Identity = nil
@@ -171,7 +173,7 @@ func (r Record) id() string {
 	return hex.EncodeToString(sum[:16])
 }
 
-// read reads a record.
+// read reads a record. The error is an *unusableError if the object is not a record.
 func read(ctx context.Context, r mirror.Reader, name string) (*Record, error) {
 	if !recordName.MatchString(name) {
 		return nil, fmt.Errorf("%.100q names no record of a promotion", name)
@@ -190,27 +192,28 @@ func read(ctx context.Context, r mirror.Reader, name string) (*Record, error) {
 	return out, nil
 }
 
-// An unusableError reports an object that has the name of a record and is none.
+// An unusableError reports an object that has the name of a record but is not a record.
 type unusableError struct{ error }
 
 func (e *unusableError) Unwrap() error { return e.error }
 
-// A Lister is a mirror in which records can be found.
+// A Lister is a mirror that Find can search for records.
 type Lister interface {
 	mirror.Reader
 	mirror.Lister
 }
 
-// ahead is how many records are read at once.
+// ahead is the number of records that are read in parallel.
 const ahead = 32
 
-// Evidence is a record that names a package, and what it says of the package.
+// Evidence is a record and the package in it.
 type Evidence struct {
 	*Record
 	Package Package
 }
 
-// Find returns the newest evidence of each package of which there is any. It reads the newest records first, and no more than it takes.
+// Find returns the newest evidence of each package that has any. It reads records from the newest to the oldest,
+// until all packages are found.
 func Find(ctx context.Context, m Lister, packages []spec.Hash) (map[spec.Hash]Evidence, error) {
 	var all []mirror.Info
 	for info, err := range m.List(ctx, mirror.Range{Prefix: Dir}) {
@@ -232,7 +235,7 @@ func Find(ctx context.Context, m Lister, packages []spec.Hash) (map[spec.Hash]Ev
 		err := parallel.Each(ctx, ahead, parallel.Positions(batch), func(ctx context.Context, i int) (err error) {
 			records[i], err = read(ctx, m, batch[i].Name)
 			if _, unusable := errors.AsType[*unusableError](err); unusable {
-				records[i], err = new(Record), nil // evidence of nothing
+				records[i], err = new(Record), nil // skip it
 			}
 			return err
 		})
@@ -254,7 +257,7 @@ func Find(ctx context.Context, m Lister, packages []spec.Hash) (map[spec.Hash]Ev
 	return found, nil
 }
 
-// String is the rules for people.
+// String describes the rules for people.
 func (r Rules) String() string {
 	var all []string
 	say := func(is bool, format string, args ...any) {
