@@ -5,33 +5,34 @@ import (
 	"time"
 )
 
-// A meter measures how fast a trial sends.
+// A meter measures the rate at which a trial sends bytes.
 //
-// It counts from one report of bytes to another. So the time before the first byte, in which connections are made
-// and content is hashed, and the time after the last one, in which objects are completed, are no part of the rate.
+// It counts from the first report of bytes to the last. So the rate excludes the time before the first byte, in
+// which connections are opened and content is hashed, and the time after the last byte, in which objects are
+// completed.
 //
-// Connections take their time to become fast and to fill the buffers on the way. What is sent meanwhile is not
-// counted either: a first part of the time or of the bytes, whichever is over first.
+// New connections are slow at first, and fill the buffers on the way. The meter does not count this warm-up either:
+// a first part of the time or of the bytes, whichever ends first.
 type meter struct {
 	began     time.Time
 	warmUp    time.Duration
 	warmBytes int64
 
-	mu     sync.Mutex // guards what follows while it is counted
+	mu     sync.Mutex // guards the fields below while the meter counts
 	first  mark       // the first report
-	warmed mark       // the first report after warming up
-	last   mark       // the last report of bytes that were sent
+	warmed mark       // the first report after the warm-up
+	last   mark       // the last report; its time is that of the last bytes sent
 	total  int64
-	ended  time.Time // zero: it is still counted
+	ended  time.Time // zero: the meter still counts
 }
 
-// A mark is how much had been sent at a time. The zero mark is none.
+// A mark is the number of bytes sent until a time. The zero mark is unset.
 type mark struct {
 	at    time.Time
 	total int64
 }
 
-// sent counts n more bytes, or fewer if n is negative: what is sent again was not sent before.
+// sent counts n more bytes. A negative n takes back bytes that must be sent again.
 func (m *meter) sent(n int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -52,8 +53,8 @@ func (m *meter) sent(n int64) {
 	m.last = now
 }
 
-// begins reports whether now is where counting from the mark begins: there is none yet, or it is of the same
-// moment. What is reported at one moment was sent before it.
+// begins reports whether counting from the mark begins at now: the mark is unset, or has the same time. Bytes that
+// are reported at one time were sent before it.
 func (k mark) begins(now mark) bool { return k.at.IsZero() || k.at.Equal(now.at) }
 
 func (m *meter) stop() {
@@ -64,8 +65,8 @@ func (m *meter) stop() {
 	}
 }
 
-// trial is what was measured. Everything between the first report and the last counts if hardly anything came after
-// warming up, and the whole time if all was reported at one moment.
+// trial returns the result of a trial with a setting. If the time after the warm-up is less than half of the
+// warm-up, the warm-up counts, too. If all bytes were reported at one time, the whole time of the trial counts.
 func (m *meter) trial(s Setting) Trial {
 	from := m.warmed
 	if from.at.IsZero() || m.last.at.Sub(from.at) < from.at.Sub(m.first.at)/2 {

@@ -1,7 +1,7 @@
-// Package tune finds the settings with which a bucket takes most bytes a second.
+// Package tune finds the settings with the highest upload rate to a bucket.
 //
-// What it costs is bounded before it begins, in bytes, time and requests. Everything that
-// it stores is below one prefix of its own, and is removed when it ends, however it ends.
+// The cost of a run is bounded in advance, in bytes, time and requests. All objects that a run stores are below one
+// prefix of its own. They are removed at the end of the run, also after an error.
 package tune
 
 import (
@@ -20,50 +20,51 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/mirror"
 )
 
-// A Setting is what is tried.
+// A Setting is one combination of settings to measure.
 type Setting struct {
 	Concurrency int   `json:"concurrency"` // requests in flight
 	PartSize    int64 `json:"part_size"`   // bytes
 }
 
-// A Trial is a setting and what it gave.
+// A Trial is a setting and its measured rate.
 type Trial struct {
 	Setting
-	Bytes int64         `json:"bytes"`   // sent, and counted
-	Took  time.Duration `json:"took_ns"` // to send them
-	Rate  float64       `json:"rate"`    // bytes a second
+	Bytes int64         `json:"bytes"`   // sent while it was measured
+	Took  time.Duration `json:"took_ns"` // time in which Bytes were sent
+	Rate  float64       `json:"rate"`    // bytes per second
 }
 
-// Bounds are what a run must not exceed.
+// Bounds are the limits of a run.
 type Bounds struct {
-	Bytes int64         // sent in all, about: what is on its way when they are reached is sent
-	Time  time.Duration // without what cleaning up takes
+	Bytes int64         // sent in total, about: bytes in flight at the limit are still sent
+	Time  time.Duration // without the time for cleaning up
 }
 
-// Settings that are tried: first the concurrencies, with the first part size; then the
-// other part sizes, with the best concurrency.
+// The settings to measure: first all concurrencies with the first part size, and then the other part sizes with the
+// best concurrency.
 var (
 	concurrencies = []int{16, 32, 64, 128}
 	partSizes     = []int64{8 << 20, 16 << 20, 32 << 20}
 )
 
-// trials is how many there are.
+// trials is the number of trials of a run.
 var trials = len(concurrencies) + len(partSizes) - 1
 
-// objects are sent at once in a trial, so that hashing one of them is not what is measured.
+// objects is the number of objects that a trial sends in parallel. With one object, a trial would measure the time
+// for hashing it.
 const objects = 4
 
-// Requests is how many requests that write, and cost, a run makes at most, without retries.
+// Requests returns the maximum number of billed write requests of a run, without retries.
 func (b Bounds) Requests() int {
 	parts := int((b.Bytes + partSizes[0] - 1) / partSizes[0])
 	return parts + trials*(objects*(overhead+1)+concurrencies[len(concurrencies)-1]) + 2
 }
 
-// overhead is what an object takes beside its parts: a listing, begin, complete, and two to find what is left of it; one more is
-// for the listing that finds it again.
+// overhead is the number of requests for an object besides its parts: a listing, begin, complete, and two that find
+// its leftovers. A further request is for the listing that finds the object again.
 const overhead = 5
 
-// A Place is where a run measures.
+// A Place is the part of a bucket in which a run stores objects.
 type Place interface {
 	mirror.Lister
 	mirror.Writer
@@ -71,14 +72,15 @@ type Place interface {
 	mirror.Sweeper
 }
 
-// Run tries the settings and tells each trial as it ends. open returns the place as it is
-// written to with a setting; all of them are the same place, which holds nothing else.
+// Run measures the settings, passes each trial to observe when it ends, and returns the best trial. open returns
+// the place with a setting applied. All places must be the same part of the bucket and hold nothing else, because
+// Run removes everything in it.
 func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, observe func(Trial)) (best Trial, err error) {
 	first, err := open(Setting{concurrencies[0], partSizes[0]})
 	if err != nil {
 		return Trial{}, err
 	}
-	// What cannot be removed must not be stored: we find out with as little as possible.
+	// Objects that cannot be removed must not be stored. A first small object shows whether removing works.
 	if err := first.Create(ctx, upload("probe", content{1})); err != nil {
 		return Trial{}, err
 	}
@@ -90,14 +92,14 @@ func Run(ctx context.Context, open func(Setting) (Place, error), b Bounds, obser
 	return r.all(ctx)
 }
 
-// cleanTime is how long we try to remove what we have stored, whether we were stopped or not.
+// cleanTime is the time limit for removing the stored objects, also after a cancelled run.
 const cleanTime = time.Minute
 
-// late is how long a server may still be at a request that we have taken back: the object that
-// it completes is there only then.
+// late is how long a server may still process a request after we have cancelled it. The object that this request
+// completes appears only then.
 const late = 2 * time.Second
 
-// cleanUp removes everything until nothing is left, and nothing has come late.
+// cleanUp removes all objects, repeatedly, until it finds none that has appeared late.
 func cleanUp(ctx context.Context, p Place, broken []string) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanTime)
 	defer cancel()
@@ -113,8 +115,8 @@ func cleanUp(ctx context.Context, p Place, broken []string) error {
 	return nil
 }
 
-// clean removes everything that is in the place now, uploads that were begun among it, and says how
-// much it was. broken are names whose uploads may be unfinished: some stores list those of whole names only.
+// clean removes all objects and unfinished uploads that are in the place now, and returns their number. broken are
+// names of objects whose uploads may be unfinished: some stores list unfinished uploads only by whole names.
 func clean(ctx context.Context, p Place, broken []string) (removed int, err error) {
 	for _, prefix := range append([]string{""}, broken...) {
 		for left, err := range p.Leftovers(ctx, prefix) {
@@ -146,7 +148,7 @@ type run struct {
 	done    []Trial
 
 	mu     sync.Mutex // guards broken
-	broken []string   // names of objects that were not sent whole
+	broken []string   // names of objects that were not sent completely
 }
 
 func (r *run) all(ctx context.Context) (Trial, error) {
@@ -164,10 +166,10 @@ func (r *run) all(ctx context.Context) (Trial, error) {
 	return best(r.done), nil
 }
 
-// closeTo is how much less a smaller setting may give to be as good: less than that is chance.
+// closeTo is the fraction of the highest rate that counts as equally good. Smaller differences are chance.
 const closeTo = 0.95
 
-// best is the first trial that is about as good as any.
+// best returns the first trial whose rate is about as good as the highest.
 func best(done []Trial) Trial {
 	most := 0.0
 	for _, t := range done {
@@ -181,10 +183,10 @@ func best(done []Trial) Trial {
 	return Trial{}
 }
 
-// errEnough ends a trial that has used up its time.
+// errEnough ends a trial whose share of the time is over.
 var errEnough = errors.New("enough was measured")
 
-// try sends objects until a share of the bounds is used up.
+// try measures a setting: it sends objects until its share of the bytes or of the time is used up.
 func (r *run) try(ctx context.Context, s Setting) error {
 	p, err := r.open(s)
 	if err != nil {
@@ -196,7 +198,7 @@ func (r *run) try(ctx context.Context, s Setting) error {
 	defer stop(nil)
 	m := meter{began: time.Now(), warmUp: share / 3, warmBytes: size * objects / 3}
 	enough := time.AfterFunc(share, func() {
-		m.stop() // before what is on its way is taken back
+		m.stop() // before requests in flight are cancelled, and their bytes taken back
 		stop(errEnough)
 	})
 	defer enough.Stop()
@@ -229,7 +231,7 @@ func upload(name string, c content) mirror.Upload {
 	return mirror.Upload{Name: name, Content: c, Type: "application/octet-stream", CacheControl: "no-store"}
 }
 
-// content is noise of a size, which takes no memory.
+// content is random data of a size. It takes no memory of that size.
 type content struct{ size int64 }
 
 var noise = sync.OnceValue(func() []byte {
