@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// The image is written without a library: it is a tarball and four small JSON documents in 215 lines, and the digest
-// that action.yml names must not change with a dependency. The tests read it with go-containerregistry.
+// The image is written without a library. It is a tarball and four small JSON documents, and the digest in
+// action.yml must not change with a dependency. The tests read the image with go-containerregistry.
 
 const (
 	repository = "ghcr.io/vantagecompute/slurm-factory-publish"
@@ -28,7 +28,7 @@ const (
 	indexType    = "application/vnd.oci.image.index.v1+json"
 )
 
-// labels are in the image of every version. The commit is not among them: the image would
+// labels are the same in the image of every version. They do not include the commit, because the image would then
 // depend on the commit that names it.
 var labels = map[string]string{
 	"org.opencontainers.image.title":         program,
@@ -38,7 +38,7 @@ var labels = map[string]string{
 	"org.opencontainers.image.licenses":      "Apache-2.0",
 }
 
-// epoch is when everything in the image was made, so that it is made the same each time.
+// epoch is the time of everything in the image, so that every build has the same bytes.
 var epoch = time.Unix(0, 0).UTC()
 
 // A descriptor refers to a blob.
@@ -54,7 +54,7 @@ type platform struct {
 	OS           string `json:"os"`
 }
 
-// A built is the image of one platform.
+// A built is the image for one platform.
 type built struct {
 	platform
 	config, layer, manifest descriptor
@@ -62,18 +62,17 @@ type built struct {
 
 func (b built) String() string { return b.OS + "/" + b.Architecture }
 
-// size is what a client downloads.
+// size returns the number of bytes that a client downloads.
 func (b built) size() int64 { return b.config.Size + b.layer.Size + b.manifest.Size }
 
-// An image is one index over the images of all platforms.
+// An image is an index of the images for all platforms.
 type image struct {
 	platforms []built
 	index     descriptor
 	blobs     map[string][]byte // by digest
 }
 
-// newImage makes the image of the binaries, which are by architecture. Equal arguments
-// make equal bytes.
+// newImage makes the image from the binaries, by architecture. Equal arguments give equal bytes.
 func newImage(version string, binaries map[string][]byte) (*image, error) {
 	img := &image{blobs: make(map[string][]byte)}
 	var manifests []descriptor
@@ -111,7 +110,7 @@ func (img *image) addPlatform(version string, p platform, binary []byte) (built,
 	}
 	b.config, err = img.addJSON(configType, map[string]any{
 		"created": epoch, "architecture": p.Architecture, "os": p.OS,
-		// No user: GitHub's files belong to the runner's user, and only root may write them all.
+		// No user: GitHub's files belong to the user of the runner, and only root can write all of them.
 		"config": map[string]any{
 			"Entrypoint": []string{"/" + program}, "Cmd": []string{"action"}, "WorkingDir": "/", "Labels": all,
 		},
@@ -134,7 +133,7 @@ func (img *image) add(mediaType string, data []byte) descriptor {
 	return d
 }
 
-// addJSON adds a document. Members of maps are sorted by encoding/json.
+// addJSON adds a document. encoding/json sorts the keys of maps.
 func (img *image) addJSON(mediaType string, doc any) (descriptor, error) {
 	data, err := json.Marshal(doc)
 	if err != nil {
@@ -178,8 +177,8 @@ func gzipOf(data []byte) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// write puts the image into dir as an OCI image layout, in place of the one that is there.
-// Anything else that is there is left alone, and is an error.
+// write writes the image to dir as an OCI image layout, and replaces an image there. If dir exists but is not an
+// image, write leaves it alone and returns an error.
 func (img *image) write(dir string) error {
 	switch _, err := os.Stat(filepath.Join(dir, "oci-layout")); {
 	case err == nil:
@@ -213,6 +212,6 @@ func (img *image) write(dir string) error {
 	if err := os.WriteFile(filepath.Join(dir, "index.json"), top, 0o644); err != nil {
 		return err
 	}
-	// Last: what has this file is whole.
+	// oci-layout is written last: a directory with this file is complete.
 	return os.WriteFile(filepath.Join(dir, "oci-layout"), []byte(`{"imageLayoutVersion":"1.0.0"}`), 0o644)
 }

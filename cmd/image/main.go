@@ -1,9 +1,9 @@
-// Command image builds the container image of the GitHub Action from source: the same bytes,
-// hence the same digest, in whatever directory and on whatever machine. It needs the source
-// and Go, no registry and no container engine.
+// Command image builds the container image of the GitHub Action from source. The bytes, and so the digest, are the
+// same in every directory and on every machine. It needs the source and Go, but no registry and no container
+// engine.
 //
-// So a commit can name the image that is built from it: action.yml holds the digest, and
-// with the commit, any person can build the image and see that it is the one.
+// So a commit can name the image that is built from it. action.yml holds the digest. Anyone who has the commit can
+// build the image and compare the digests.
 package main
 
 import (
@@ -23,7 +23,7 @@ func main() {
 	}
 }
 
-// run prints the digest of the image, alone on the last line.
+// run builds the image, and prints its digest as the last line.
 func run(args []string, stdout, stderr io.Writer) error {
 	flags := flag.NewFlagSet("image", flag.ContinueOnError)
 	flags.SetOutput(stderr)

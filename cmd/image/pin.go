@@ -10,12 +10,12 @@ import (
 	"strings"
 )
 
-// reference is how action.yml names the image: a version for people, a digest for machines.
+// reference matches the image in action.yml: a version for people, and a digest for machines.
 var reference = regexp.MustCompile(`docker://` + regexp.QuoteMeta(repository) + `:([0-9A-Za-z.+-]+)@(sha256:[0-9a-f]{64})`)
 
 func (s *source) actionFile() string { return filepath.Join(s.dir, "action.yml") }
 
-// pinned returns the version and the digest that action.yml names.
+// pinned returns the version and the digest in action.yml.
 func (s *source) pinned() (version, digest string, err error) {
 	text, err := os.ReadFile(s.actionFile())
 	if err != nil {
@@ -41,10 +41,9 @@ func (s *source) pin(digest string) error {
 	return os.WriteFile(s.actionFile(), text, 0o644)
 }
 
-// checkPin says whether action.yml may name the image that it names, where digest is that of
-// this source. It must name this source's image if it names this version. Between two releases,
-// that is while the version ends in -dev, it may go on naming the release before: that image is
-// the one that can be pulled.
+// checkPin checks the image in action.yml. digest is that of the image of this source. If action.yml names this
+// version, it must name this digest. While the version ends in -dev, between two releases, action.yml may still
+// name an earlier release, whose image can be pulled.
 func (s *source) checkPin(digest string) error {
 	version, pinned, err := s.pinned()
 	switch {
@@ -60,8 +59,7 @@ func (s *source) checkPin(digest string) error {
 	return nil
 }
 
-// releasedBefore says whether version is a release that is earlier than dev, a version under
-// development.
+// releasedBefore reports whether version is a release that is earlier than dev, a version under development.
 func releasedBefore(version, dev string) bool {
 	v, err := parseVersion(version)
 	if err != nil {
@@ -79,7 +77,7 @@ func releasedBefore(version, dev string) bool {
 	return false
 }
 
-// parseVersion takes MAJOR.MINOR.PATCH and nothing else.
+// parseVersion parses MAJOR.MINOR.PATCH. Any other form is an error.
 func parseVersion(s string) (v [3]int, err error) {
 	parts := strings.Split(s, ".")
 	if len(parts) != len(v) {
@@ -95,8 +93,7 @@ func parseVersion(s string) (v [3]int, err error) {
 	return v, nil
 }
 
-// checkRelease says whether everything in the source names the version of the release tag. All
-// that does not is reported.
+// checkRelease checks that the whole source names the version of the release tag. The error lists all differences.
 func (s *source) checkRelease(tag string) error {
 	version, ok := strings.CutPrefix(tag, "v")
 	if !ok {

@@ -16,10 +16,10 @@ import (
 	"strings"
 )
 
-// A source is a tree of the product.
+// A source is a directory with the source of the product.
 type source struct {
 	dir       string
-	version   string // of the constant in cmd/publish
+	version   string // value of the constant in cmd/publish
 	toolchain string // of go.mod, as go1.26.8
 }
 
@@ -69,15 +69,14 @@ func versionIn(file string) (string, error) {
 	return "", fmt.Errorf("%s: no constant version", file)
 }
 
-// goBuild is how the released binary is built. The Dockerfile and `make build` have the same
-// line, and a test says so. No path, no state of the repository and no build id are in the
-// binary: nothing but what is compiled.
+// goBuild are the arguments of go that build the released binary. The Dockerfile and `make build` have the same
+// line, which a test checks. The binary contains no path, no state of the repository and no build id.
 var goBuild = []string{"build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -buildid="}
 
-// settings are what the binary depends on beside its source.
+// settings returns the environment variables that the binary depends on.
 func settings(toolchain, arch string) []string {
 	s := []string{
-		"GOWORK=off", // versions are those of go.mod
+		"GOWORK=off", // use the versions in go.mod
 		"CGO_ENABLED=0", "GOOS=linux", "GOARCH=" + arch,
 		"GOTOOLCHAIN=" + toolchain, "GOFLAGS=-mod=readonly", "GOFIPS140=off",
 	}
@@ -100,7 +99,7 @@ func (s *source) compile(arch string) ([]byte, error) {
 	bin := filepath.Join(tmp, "publish")
 	cmd := exec.Command("go", append(slices.Clone(goBuild), "-o", bin, "./cmd/publish")...)
 	cmd.Dir = s.dir
-	// What somebody has set for other builds does not count here.
+	// Experiments that the caller has enabled for other builds must not change this one.
 	env := slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "GOEXPERIMENT=") })
 	cmd.Env = append(env, settings(s.toolchain, arch)...)
 	if said, err := cmd.CombinedOutput(); err != nil {
@@ -116,7 +115,7 @@ func (s *source) compile(arch string) ([]byte, error) {
 	return os.ReadFile(bin)
 }
 
-// architectures are those that the project has runners of.
+// architectures are those for which the project has runners.
 var architectures = []string{"amd64", "arm64"}
 
 // compileAll returns the binaries for linux, by architecture.
