@@ -72,7 +72,7 @@ type Result struct {
 	Bytes     int64    `json:"bytes"`
 	Rebuilt   bool     `json:"rebuilt"`
 	Unchanged bool     `json:"unchanged"`
-	Stale     []string `json:"stale"` // names of objects whose content was replaced
+	Stale     []string `json:"stale"` // names whose content has changed: caches may have the old content
 	// Warnings name the packages that could not be read completely. The next update tries again.
 	Warnings []buildcache.Finding `json:"warnings,omitempty"`
 

@@ -44,7 +44,7 @@ type pointer struct {
 	Beside   string                  `json:"beside,omitempty"`   // digest of the object for everything except packages: see beside
 	Usage    string                  `json:"usage,omitempty"`    // digest of the object with downloads: see fetched
 	Trusted  []string                `json:"trusted,omitempty"`  // fingerprints of the keys that signatures were compared with
-	Unjudged bool                    `json:"unjudged,omitempty"` // signatures of some packages were not compared with them
+	Unjudged bool                    `json:"unjudged,omitempty"` // signatures of some packages were not compared with the trusted keys
 	Licences bool                    `json:"licences,omitempty"` // licences are read from recipes
 	Unread   []string                `json:"unread,omitempty"`   // hashes of packages that could not be read completely
 	Gone     []int                   `json:"gone"`               // rows that are no longer offered
@@ -195,7 +195,7 @@ func (p *pointer) count(inv *inventory.Inventory) {
 	}
 }
 
-// A table is the rows of a catalog. Of full segments it has only the references, of the last ones also the rows.
+// A table holds the rows of a catalog: references to the full segments, and the rows of the last ones.
 type table struct {
 	pointer *pointer
 	rows    map[string]int // the latest row of each hash
