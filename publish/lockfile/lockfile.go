@@ -1,7 +1,8 @@
 // Package lockfile reads spack.lock, which lists the packages of a Spack environment.
 //
-// Lock files of format 4 and later are read by their structure, since Spack raises the number without changing
-// what is needed here. Older ones are errors: they name packages by hashes that no buildcache has today.
+// Lock files of format 4 and later are read by their structure, because Spack raises the number without changing
+// the parts that are read here. Older formats are errors: they name packages by hashes that no current buildcache
+// has.
 package lockfile
 
 import (
@@ -20,7 +21,7 @@ import (
 // oldest is the oldest supported format: that of Spack 0.18.
 const oldest = 4
 
-// maxDepth is how many environments may include each other. Spack includes one or two.
+// maxDepth is the maximum depth of environments that include each other. Spack uses one or two levels.
 const maxDepth = 100
 
 // A Node is a package of an environment.
@@ -145,7 +146,7 @@ func (e *environment) check() error {
 	return nil
 }
 
-// add adds the packages of an environment, and of those that it includes.
+// add adds the packages of an environment and of the environments that it includes.
 func (l *Lock) add(e environment, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("more than %d environments include each other", maxDepth)
@@ -221,7 +222,7 @@ func nodeOf(h spec.Hash, v jsontext.Value) (*Node, error) {
 	return n, nil
 }
 
-// typesOf returns the types of a dependency, which are in one of two places.
+// typesOf returns the types of a dependency from the first place that has them.
 func typesOf(places ...jsontext.Value) ([]string, error) {
 	for _, v := range places {
 		if v == nil {

@@ -1,7 +1,8 @@
 // Package sbom writes bills of materials of packages of a cache and their dependencies: SPDX 2.3 and CycloneDX
 // 1.6.
 //
-// Apart from the time, the output follows from the packages alone. So the same packages make the same document.
+// Apart from the time, the output depends only on the packages and the options. The same packages and options give
+// the same document.
 package sbom
 
 import (
@@ -22,13 +23,13 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/query"
 )
 
-// Options hold what a document says besides its packages.
+// Options are the contents of a document other than its packages.
 type Options struct {
 	Name     string // name of the described thing, such as the URL of the mirror
 	Base     string // URL of the mirror for clients; empty: omitted
 	Supplier string // organization that distributes the packages; empty: omitted
 	Licences bool   // read licences from the recipes in tarballs: one more request per package
-	Tool     string // and its Version: the program that writes the document
+	Tool     string // the program that writes the document; Version is its version
 	Version  string
 	Created  time.Time
 }
@@ -49,8 +50,8 @@ type item struct {
 	build    bool                // only a build dependency of others
 }
 
-// New collects builds and their dependencies of the given types. It reads the documents that the mirror has,
-// and fails if one of them cannot be used: a document must not leave anything out.
+// New collects builds and their dependencies of the given types. It reads the documents in the mirror, and fails if
+// one of them cannot be used, because a bill of materials must be complete.
 func New(ctx context.Context, r mirror.Reader, inv *inventory.Inventory, roots []*inventory.Build, types query.DepTypes, o Options) (*Stack, error) {
 	s := &Stack{Options: o, types: types, roots: make(map[*query.Node]bool)}
 	for _, b := range roots {
@@ -124,7 +125,7 @@ func (s *Stack) digest() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// uuid is the digest in the form of a UUID (RFC 9562, version 8).
+// uuid returns the digest in the form of a UUID (RFC 9562, version 8).
 func (s *Stack) uuid() string {
 	d := s.digest()
 	d[6] = d[6]&0x0f | 0x80
@@ -133,7 +134,7 @@ func (s *Stack) uuid() string {
 	return strings.Join([]string{x[:8], x[8:12], x[12:16], x[16:20], x[20:]}, "-")
 }
 
-// sha256 is the digest of the tarball; empty if there is none.
+// sha256 returns the digest of the tarball; empty if there is none.
 func (it *item) sha256() string {
 	if t := it.tarball(); t != nil {
 		return t.Digest.String()
@@ -194,7 +195,7 @@ func (it *item) about() string {
 	return text + " /" + it.Hash
 }
 
-// absent says why a package has no checksum; empty if it has one.
+// absent returns the reason why a package has no checksum; empty if it has one.
 func (it *item) absent() string {
 	switch {
 	case it.document != nil:
@@ -205,7 +206,7 @@ func (it *item) absent() string {
 	return "not in the cache"
 }
 
-// An UnusableError says that the document of a package is missing or damaged.
+// An UnusableError reports that the document of a package is missing or damaged.
 type UnusableError struct{ error }
 
 func (e *UnusableError) Unwrap() error { return e.error }

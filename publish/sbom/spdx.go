@@ -38,8 +38,8 @@ func (s *Stack) SPDX(w io.Writer) error {
 			doc.Relationships = append(doc.Relationships, relationOf(it.Node, d))
 		}
 	}
-	// This does what json.Write of the library does. That package also reads all versions and finds methods by
-	// name: the linker would keep every method of the program.
+	// This does the same as json.Write of the library. The package of json.Write also reads all versions and finds
+	// methods by name, so the linker would keep every method of the program.
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
 	e.SetEscapeHTML(false)
@@ -84,7 +84,7 @@ func relation(a common.ElementID, how string, b common.ElementID) *v2_3.Relation
 	return &v2_3.Relationship{RefA: common.DocElementID{ElementRefID: a}, Relationship: how, RefB: common.DocElementID{ElementRefID: b}}
 }
 
-// relationOf returns the purpose of a dependency: a build or test dependency is not a part of the package.
+// relationOf returns the relationship for a dependency. A build or test dependency is not a part of the package.
 func relationOf(n *query.Node, d query.Dependency) *v2_3.Relationship {
 	switch {
 	case d.Types&(query.Link|query.Run) != 0:
