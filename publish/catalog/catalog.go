@@ -328,7 +328,7 @@ func (t *table) write(ctx context.Context, s Store, o Options, was *pointer, ver
 	return r, nil
 }
 
-// store stores an object that is named by its content. If an object of that name exists, it is damaged and is
+// store stores an object that is named by its content. An object of that name with other content is damaged, and is
 // replaced.
 func (r *Result) store(ctx context.Context, s Store, u mirror.Upload) error {
 	err := s.Create(ctx, u)

@@ -65,8 +65,8 @@ func (m *meter) stop() {
 	}
 }
 
-// trial returns the result of a trial with a setting. If the time after the warm-up is less than half of the
-// warm-up, the warm-up counts, too. If all bytes were reported at one time, the whole time of the trial counts.
+// trial returns the result of a trial with a setting. The warm-up counts, too, if it did not end or the time after
+// it is less than half of it. If all bytes were reported at one time, the whole time of the trial counts.
 func (m *meter) trial(s Setting) Trial {
 	from := m.warmed
 	if from.at.IsZero() || m.last.at.Sub(from.at) < from.at.Sub(m.first.at)/2 {
