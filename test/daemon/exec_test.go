@@ -235,7 +235,7 @@ func TestDoctor(t *testing.T) {
 	h.mirror = "    watch: false\n"
 	h.source = filepath.Join(h.dir, "nowhere")
 	h.configure()
-	if code, said := doctor(); code != 5 || !strings.Contains(said, "fix: make it") {
+	if code, said := doctor(); code != 5 || !strings.Contains(said, "fix: create it") {
 		t.Errorf("without a source: exit %d:\n%s", code, said)
 	}
 }
