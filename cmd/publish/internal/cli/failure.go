@@ -137,7 +137,7 @@ type Words struct {
 var CommandLine = Words{
 	Setting: Flag, Source: "SOURCE", Destination: "DESTINATION",
 	Help:          "`publish --help`, and that of each command, says what there is",
-	NoCredentials: "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again; what is complete stays, the next run goes on from there",
+	NoCredentials: "set AWS_PROFILE or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or log in again[[; what is complete stays, the next run goes on from there|, and run again]]",
 	Unresolved:    "run `publish index DESTINATION` when fewer publishers are at work",
 }
 
@@ -149,7 +149,7 @@ func (w Words) at(p field.Place) Words {
 	switch {
 	case ok && p.Own:
 		w.own = "of " + profile
-		w.NoCredentials = "log in again for the profile that " + profile + " names, or name another one; what is complete stays, the next run goes on from there"
+		w.NoCredentials = "log in again for the profile that " + profile + " names, or name another one[[; what is complete stays, the next run goes on from there|, and run again]]"
 	case ok:
 		w.another = ", or give " + profile + " with others"
 		w.NoCredentials = "give " + profile + ", or " + w.NoCredentials

@@ -115,11 +115,11 @@ var failures = []row{
 	as[*outputError](ExitInternal, nil).
 		hint("the work is done, only the result is lost: run again with another standard output; published packages are not sent again"),
 	when(func(err error) bool { return defect.StackOf(err) != "" }, ExitInternal).
-		hint("what is complete stays, and the index names nothing that is missing; please report this with the lines that follow"),
+		hint("[[what is complete stays, and the index names nothing that is missing; ]]please report this with the lines that follow"),
 	typed(func(err SignalError) int { return ExitSignal + int(err.Signal) }, none).
-		ending("the index names nothing that is not there; run again and the rest resumes"),
+		ending("[[the index names nothing that is not there; run again and the rest resumes|run again]]"),
 	is(ExitTimeout, ErrTimeout, context.DeadlineExceeded).
-		ending("run again: what is complete stays, the rest resumes"),
+		ending("[[run again: what is complete stays, the rest resumes|give more time with {timeout}]]"),
 	typed(func(err *failure) int { return err.code }, none),
 	as[*target.ConfigError](ExitUsage, nil),
 	is(ExitInvalidation, target.ErrNotInvalidated).
@@ -233,7 +233,7 @@ var failures = []row{
 	is(ExitSource, source.ErrNothing).
 		hint("{source} is the directory of a mirror, or one above several: what `spack mirror add` would take"),
 	is(ExitSource, blob.ErrChanged).
-		hint("publish when nothing writes to {source} any more; what is complete stays"),
+		hint("publish when nothing writes to {source} any more[[; what is complete stays]]"),
 	is(0, mirror.ErrExist).then(Suspect).
 		hint("an object that never changes has other content than it should: run `publish verify --deep DESTINATION`"),
 	as(ExitIndex, func(err *index.VersionError, _ Words) string {
@@ -276,22 +276,22 @@ var failures = []row{
 		hint("this server speaks http, not https: give {endpoint-url} with http://"),
 	as(0, func(err *mirror.SchemeError, _ Words) string { return "give {endpoint-url} http://" + err.Host }),
 	as[*mirror.ProxyError](0, nil).
-		hint("correct HTTPS_PROXY, or HTTP_PROXY for http://, or name in NO_PROXY the hosts that are reached without a proxy; then run again: what is complete stays, the rest resumes"),
+		hint("correct HTTPS_PROXY, or HTTP_PROXY for http://, or name in NO_PROXY the hosts that are reached without a proxy; then run again[[: what is complete stays, the rest resumes]]"),
 	is(0, syscall.ENETUNREACH, syscall.EHOSTUNREACH).
-		hint("this machine has no way there: see that it is connected, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"),
+		hint("this machine has no way there: see that it is connected, or set HTTPS_PROXY where only a proxy is; then run again[[: what is complete stays, the rest resumes]]"),
 	as(0, func(err *net.DNSError, w Words) string {
 		if strings.Contains(err.Err, syscall.ENETUNREACH.Error()) {
-			return "this machine has no network: connect it, or set HTTPS_PROXY where only a proxy is; then run again: what is complete stays, the rest resumes"
+			return "this machine has no network: connect it, or set HTTPS_PROXY where only a proxy is; then run again[[: what is complete stays, the rest resumes]]"
 		}
 		return fmt.Sprintf("no address is known for %s: correct its name%s, or see that this machine reaches its name server; then run again", err.Name, w.given())
 	}),
 	words(0, syscall.ECONNREFUSED, func(w Words) string {
-		return "nothing listens there: see that the server runs and that its address and port" + w.given() + " are right, then run again: what is complete stays, the rest resumes"
+		return "nothing listens there: see that the server runs and that its address and port" + w.given() + " are right, then run again[[: what is complete stays, the rest resumes]]"
 	}),
 
 	// The machine.
 	is(0, mirror.ErrFull, syscall.ENOSPC).
-		hint("make room and run again: the mirror is intact, and what is complete is not sent again"),
+		hint("make room and run again[[: the mirror is intact, and what is complete is not sent again]]"),
 	is(0, syscall.ENOTDIR).
 		hint("a part of that path is a file, where a directory is wanted"),
 	is(0, ErrNoTempDir).
@@ -304,7 +304,7 @@ var failures = []row{
 		hint(tooLarge),
 	when(notUnderstood, 0).then(Suspect),
 	when(unreached, 0).
-		ending("see that {destination} can be reached, then run again: what is complete stays, the rest resumes"),
+		ending("see that {destination} can be reached, then run again[[: what is complete stays, the rest resumes]]"),
 }
 
 // given says which setting gave the address of a server, if that is known.

@@ -1,10 +1,10 @@
-// Package resume knows which commands leave nothing that the next run resumes, so that no hint promises it after them.
+// Package resume marks errors of commands after which the next run has nothing to resume, so that no hint promises
+// that.
 package resume
 
 import (
 	"errors"
-	"slices"
-	"strings"
+	"regexp"
 )
 
 // nothing is an error of a command that leaves nothing behind.
@@ -12,7 +12,8 @@ type nothing struct{ error }
 
 func (n *nothing) Unwrap() error { return n.error }
 
-// Nothing says of an error that its command leaves nothing behind: it only reads, or what it writes is there whole or not at all. It returns nil for nil.
+// Nothing marks the error of a command that leaves nothing behind: the command only reads, or its result is complete
+// or missing. It returns nil for nil.
 func Nothing(err error) error {
 	if err == nil {
 		return nil
@@ -20,7 +21,7 @@ func Nothing(err error) error {
 	return &nothing{err}
 }
 
-// As says of an error what is said of another one, in whose place it is.
+// As marks err if was is marked. err replaces was.
 func As(was, err error) error {
 	if left := (*nothing)(nil); errors.As(was, &left) {
 		return Nothing(err)
@@ -28,26 +29,20 @@ func As(was, err error) error {
 	return err
 }
 
-// promises are what hints say of the next run, and what is left of that where there is nothing to resume.
-var promises = strings.NewReplacer(
-	"then run again: what is complete stays, the rest resumes", "then run again",
-	"run again: what is complete stays, the rest resumes", "give more time with {timeout}", // which has passed
-	"; what is complete stays, the next run goes on from there", ", and run again",
-	", what is complete stays", "",
-	"; what is complete stays", "",
-	"what is complete stays, and the index names nothing that is missing; please", "please",
-	"the index names nothing that is not there; run again and the rest resumes", "run again",
-	": the mirror is intact, and what is complete is not sent again", "",
-)
+// promise is the part of a hint about what the next run resumes, and, behind a bar, what is said instead where
+// there is nothing to resume: [[promise]] or [[promise|instead]].
+var promise = regexp.MustCompile(`\[\[([^|\]]*)\|?([^\]]*)\]\]`)
 
-// Hints returns hints about an error, without what they promise of the next run where there is nothing to resume.
+// Hints returns hints about an error, with what they promise of the next run, or what they say instead if there is
+// nothing to resume.
 func Hints(err error, hints []string) []string {
-	if left := (*nothing)(nil); !errors.As(err, &left) {
-		return hints
+	said := "$1"
+	if left := (*nothing)(nil); errors.As(err, &left) {
+		said = "$2"
 	}
-	hints = slices.Clone(hints)
+	all := make([]string, len(hints))
 	for i, h := range hints {
-		hints[i] = promises.Replace(h)
+		all[i] = promise.ReplaceAllString(h, said)
 	}
-	return hints
+	return all
 }
