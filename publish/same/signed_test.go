@@ -14,7 +14,7 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/publish/sign/signtest"
 )
 
-// Two documents of one text are the same, whichever of them is signed, and by whom.
+// Two documents with the same text are the same, signed or not, and whatever the signer.
 func TestText(t *testing.T) {
 	const name = "v3/manifests/spec/zlib/a"
 	one, two := signtest.Key(t, "one"), signtest.Key(t, "two")

@@ -133,7 +133,7 @@ var arrows = map[string]string{
 	"publish/sbom":      "publish/inventory publish/licence publish/parallel publish/query publish/mirror",
 	// what publishers of one index tell each other
 	"publish/reindex/lead": "publish/blob publish/layout publish/mirror publish/defect publish/parallel",
-	// who is faster, of publishers that replace one document
+	// which publisher was faster to replace a document
 	"publish/reindex/conflict": "publish/mirror publish/reindex/notice",
 	// the index of keys
 	"publish/reindex/keyindex": "publish/buildcache publish/key publish/mirror publish/reindex/conflict publish/reindex/notice publish/same",

@@ -1,4 +1,5 @@
-// Package given refuses flags and arguments that do not mean what they seem to: empty ones, - for a stream, and flags that would be ignored.
+// Package given refuses flags and arguments that do not have their apparent effect: empty values, - for a stream,
+// and flags that would be ignored.
 package given
 
 import (
@@ -17,7 +18,8 @@ import (
 	"github.com/vantagecompute/slurm-factory-publish/cmd/publish/internal/help"
 )
 
-// argumentsOf are the arguments of a command by the words of its usage: DESTINATION, TO. None are known of a command line without any.
+// argumentsOf returns the arguments of a command by the words of its usage, such as DESTINATION or TO. It knows
+// none for a command line without arguments.
 func argumentsOf(cmd *cobra.Command, args []string) map[string]string {
 	all := make(map[string]string)
 	var words []string
@@ -34,8 +36,8 @@ func argumentsOf(cmd *cobra.Command, args []string) map[string]string {
 
 func inS3(where string) bool { return strings.HasPrefix(where, "s3://") }
 
-// Applicable returns an error for each flag of a command line that would be ignored because the place that it is about is not in S3. What comes from
-// variables is for all commands alike, and may not apply to some.
+// Applicable returns an error for each flag of a command line that would be ignored because its place is not in S3.
+// Variables are not checked: they are set for all commands, and need not apply to each.
 func Applicable(cmd *cobra.Command, args []string) error {
 	places := argumentsOf(cmd, args)
 	var errs []error
@@ -69,7 +71,8 @@ func Applicable(cmd *cobra.Command, args []string) error {
 	return errors.Join(errs...)
 }
 
-// NoStreams refuses -, which other programs take for standard input or output, as an argument and as the name of a file.
+// NoStreams refuses - as an argument and as the name of a file. Other programs take it for standard input or
+// output.
 func NoStreams(cmd *cobra.Command, args []string) error {
 	if at := cmd.ArgsLenAtDash(); at >= 0 { // the rest is what publish exec runs
 		args = args[:at]
@@ -93,8 +96,8 @@ func NoStreams(cmd *cobra.Command, args []string) error {
 	return errors.Join(errs...)
 }
 
-// NoneEmpty refuses texts and lists that flags were given without any content, such as a view from a variable that is not set: what was to be
-// restricted would be everything.
+// NoneEmpty refuses empty texts and lists, such as a view from a variable that is not set: an intended restriction
+// would have no effect.
 func NoneEmpty(cmd *cobra.Command) error {
 	var errs []error
 	cmd.Flags().Visit(func(f *pflag.Flag) {
